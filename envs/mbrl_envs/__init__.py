@@ -1,0 +1,1 @@
+"""Gymnasium environments and task definitions; importing the module registers the environments."""
