@@ -8,7 +8,7 @@ class MBRLError(Exception):
 
 
 class ConfigError(MBRLError):
-    """A configuration that cannot be run. The message names the key, the value and what is allowed."""
+    """A configuration that cannot be run; the message names key, value and what is allowed."""
 
     exit_status = 2
 

@@ -1,6 +1,7 @@
 """Types shared by all packages."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,19 @@ Actions are the environment's own: in its units for Box, an integer index `[...]
 
 TerminationFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(obs, action, next_obs) -> terminated [...]`, bool; shapes as for `RewardFn`."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A batch of diagonal Gaussians, one batch an ensemble member.
+
+    Attributes:
+        mean: `[E, N, D]`.
+        log_var: Logarithm of the variance, `[E, N, D]`.
+    """
+
+    mean: Tensor
+    log_var: Tensor
 
 
 class Predictor(Protocol):

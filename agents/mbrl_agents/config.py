@@ -1,0 +1,25 @@
+"""Settings of the agents."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mbrl_agents.planning.config import ICEMConfig, PlannerConfig
+from mbrl_bilevel.config.base import PositiveInt, StrictConfig
+
+
+class PETSConfig(StrictConfig):
+    """Planning with an ensemble of probabilistic models (Chua et al. 2018)."""
+
+    name: Literal["pets"] = "pets"
+    learning_starts: Annotated[int, Field(ge=20)] = Field(
+        200, description="environment steps with random actions before the first fit"
+    )
+    model_train_freq: PositiveInt = Field(
+        200, description="environment steps between two fits of the model"
+    )
+    num_particles: PositiveInt = Field(5, description="sampled trajectories of each plan")
+    propagation: Literal["ts1", "tsinf", "mean"] = Field(
+        "ts1", description="how particles move through the ensemble"
+    )
+    planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")

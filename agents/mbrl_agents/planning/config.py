@@ -1,0 +1,70 @@
+"""Settings of the planners."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mbrl_bilevel.config.base import (
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    StrictConfig,
+    named,
+)
+
+PopulationSize = Annotated[int, Field(ge=2)]
+
+
+class RandomShootingConfig(StrictConfig):
+    """Draws plans uniformly and takes the best."""
+
+    name: Literal["random_shooting"] = "random_shooting"
+    horizon: PositiveInt = Field(20, description="steps H planned ahead")
+    population_size: PopulationSize = Field(400, description="candidate plans")
+
+
+class CEMConfig(StrictConfig):
+    """Cross-entropy method."""
+
+    name: Literal["cem"] = "cem"
+    horizon: PositiveInt = Field(20, description="steps H planned ahead")
+    population_size: PopulationSize = Field(128, description="candidate plans of an iteration")
+    num_iterations: PositiveInt = Field(4, description="refinements of the distribution")
+    num_elites: PositiveInt = Field(
+        12, description="best plans that the distribution is refitted to"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="weight of the old distribution in a refit"
+    )
+    initial_std: PositiveFloat = Field(
+        0.5, description="of Box actions, whose range is scaled to -1..1"
+    )
+
+    @model_validator(mode="after")
+    def _elites_within_population(self) -> "CEMConfig":
+        if self.num_elites > self.population_size:
+            raise ValueError(
+                f"num_elites={self.num_elites} exceeds population_size={self.population_size}"
+            )
+        return self
+
+
+class ICEMConfig(CEMConfig):
+    """Improved CEM (Pinneri et al. 2020): coloured noise, decaying populations, kept elites."""
+
+    name: Literal["icem"] = "icem"  # type: ignore[assignment]
+    noise_beta: NonNegativeFloat = Field(
+        2.0, description="colour of the noise over time: 0 white, 1 pink, 2 red"
+    )
+    population_decay: Annotated[float, Field(ge=1)] = Field(
+        1.25, description="each iteration's population is this factor smaller"
+    )
+    kept_elites: Fraction = Field(
+        0.3, description="share of elites that enter the next iteration and the next step"
+    )
+
+
+PlannerConfig = Annotated[
+    ICEMConfig | CEMConfig | RandomShootingConfig, Field(discriminator="name"), named("icem")
+]

@@ -1,0 +1,121 @@
+"""Predicted returns of plans, by sampling trajectories through an ensemble."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.dynamics import DynamicsModel
+from mbrl_bilevel.types import RewardFn, TerminationFn
+
+Propagation = Literal["ts1", "tsinf", "mean"]
+
+
+class TrajectorySampler:
+    """Rolls plans out in a learned model (trajectory sampling, Chua et al. 2018, section 5).
+
+    - `ts1`: each particle moves by another member at each step;
+    - `tsinf`: each particle keeps its member for the whole rollout;
+    - `mean`: as `tsinf`, but particles move by the members' means, without noise.
+
+    Particles are spread over the elite members as evenly as possible. All plans are rolled out
+    with the same members and noise (common random numbers): their returns differ by what the
+    plans do, not by luck.
+
+    Args:
+        model: The learned dynamics, with what it learns of reward and termination.
+        reward_fn: Exact reward; None: the model's.
+        termination_fn: Exact termination; None: the model's.
+        num_particles: P.
+        propagation: See above.
+    """
+
+    def __init__(
+        self,
+        model: DynamicsModel,
+        reward_fn: RewardFn | None,
+        termination_fn: TerminationFn | None,
+        num_particles: int,
+        propagation: Propagation,
+    ) -> None:
+        self.model = model
+        self.reward_fn = reward_fn
+        self.termination_fn = termination_fn
+        self.num_particles = num_particles
+        self.propagation = propagation
+
+    @torch.inference_mode()
+    def returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the mean predicted return of each plan, `[B, C]`.
+
+        Rewards count up to and including the step that terminates.
+
+        Args:
+            obs: `[B, D_obs]`.
+            plans: Action features `[B, C, H, A]`.
+            generator: Of members and noise; on the CPU.
+        """
+        batch_size, num_plans, horizon, _ = plans.shape
+        start = obs[:, None, :].expand(-1, num_plans, -1).reshape(1, batch_size * num_plans, -1)
+        actions = plans.reshape(batch_size * num_plans, horizon, -1)
+        total = torch.zeros(self.num_particles, batch_size * num_plans, device=obs.device)
+        alive: Tensor | None = None  # before anything has ended
+        current = start.expand(self.num_particles, -1, -1)
+        members = self._members(generator)
+        noise = self._noise(horizon, generator)
+        for t in range(horizon):
+            if self.propagation == "ts1" and t > 0:
+                members = self._members(generator)
+            action = actions[:, t].expand(self.num_particles, -1, -1)
+            step_noise = None if noise is None else noise[t]
+            next_obs, reward = self.model.step(current, action, members, step_noise)
+            gain = self._reward(current, action, next_obs, reward)
+            # Not a product: what a model predicts beyond the end may be nan.
+            total += gain if alive is None else torch.where(alive, gain, 0.0)
+            ended = self._terminated(current, action, next_obs)
+            if ended is not None:
+                alive = ~ended if alive is None else alive & ~ended
+            current = next_obs
+        return total.mean(dim=0).reshape(batch_size, num_plans)
+
+    @torch.inference_mode()
+    def trajectories(self, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
+        """Return sampled observations `[P, H + 1, D_obs]` of one plan `[H, A]` from obs `[D_obs]`."""
+        members, noise = self._members(generator), self._noise(len(actions), generator)
+        current = obs.expand(self.num_particles, 1, -1)
+        visited = [current]
+        for t, features in enumerate(actions):
+            if self.propagation == "ts1" and t > 0:
+                members = self._members(generator)
+            action = features.expand(self.num_particles, 1, -1)
+            current, _ = self.model.step(
+                current, action, members, None if noise is None else noise[t]
+            )
+            visited.append(current)
+        return torch.cat(visited, dim=1)
+
+    def _members(self, generator: torch.Generator) -> Tensor:
+        elites = self.model.elite_indices
+        order = torch.randperm(len(elites), generator=generator)
+        return elites[order[torch.arange(self.num_particles) % len(elites)].to(elites.device)]
+
+    def _noise(self, horizon: int, generator: torch.Generator) -> Tensor | None:
+        if self.propagation == "mean":
+            return None
+        shape = (horizon, self.num_particles, 1, self.model.obs_size)
+        return torch.randn(shape, generator=generator).to(self.model.elite_indices.device)
+
+    def _reward(
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, learned: Tensor | None
+    ) -> Tensor:
+        if self.reward_fn is not None:
+            return self.reward_fn(obs, self.model.codec.decode(action), next_obs)
+        assert learned is not None
+        return learned
+
+    def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor | None:
+        if self.termination_fn is not None:
+            return self.termination_fn(obs, self.model.codec.decode(action), next_obs)
+        if self.model.termination is not None:
+            return self.model.termination(obs, action, next_obs)
+        return None

@@ -1,0 +1,106 @@
+"""What a task is, and where tasks are registered and found."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import gymnasium as gym
+
+from mbrl_bilevel.errors import EnvError
+from mbrl_bilevel.types import RewardFn, TerminationFn
+from mbrl_envs.tasks.compatibility import changed_kwargs, changing_wrappers
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The known parts of an environment; a function that is None has to be learned.
+
+    Attributes:
+        env_id: The id in Gymnasium's registry, with namespace and version, without a module.
+        reward_fn: Exact reward of a step.
+        termination_fn: Exact termination of a step.
+        harmless_kwargs: Arguments of the environment that change neither function.
+    """
+
+    env_id: str
+    reward_fn: RewardFn | None
+    termination_fn: TerminationFn | None
+    harmless_kwargs: frozenset[str] = frozenset()
+
+
+_TASKS: dict[str, Task] = {}
+
+
+def register_task(
+    env_id: str,
+    *,
+    reward_fn: RewardFn | None = None,
+    termination_fn: TerminationFn | None = None,
+    harmless_kwargs: Iterable[str] = (),
+) -> None:
+    """Make the reward and the termination of an environment known.
+
+    Registering the same functions again does nothing.
+
+    Args:
+        env_id: As for `gym.make`; a module before a colon is ignored. Need not be registered yet.
+        reward_fn: Exact reward of a step; None to have it learned.
+        termination_fn: Exact termination of a step; None to have it learned.
+        harmless_kwargs: Arguments of the environment that change neither function. With any other
+            argument than the registered ones (and those for rendering) the task is not used.
+
+    Raises:
+        EnvError: A function cannot be called, both are missing, or `env_id` has another task.
+    """
+    for name, function in (("reward_fn", reward_fn), ("termination_fn", termination_fn)):
+        if function is not None and not callable(function):
+            raise EnvError(
+                f"Task {env_id!r}: {name} must be callable or None, got {function!r} "
+                f"of type {type(function).__name__}."
+            )
+    if reward_fn is None and termination_fn is None:
+        raise EnvError(f"Task {env_id!r}: give reward_fn, termination_fn or both, got neither.")
+
+    task = Task(_without_module(env_id), reward_fn, termination_fn, frozenset(harmless_kwargs))
+    known = _TASKS.setdefault(task.env_id, task)
+    if known != task:
+        raise EnvError(
+            f"Task {task.env_id!r} is registered already, and differs: "
+            f"got {task}, there is {known}. An environment has one task; "
+            "register yours under an id of its own."
+        )
+
+
+def find_task(env: gym.Env[Any, Any]) -> Task | None:
+    """Return the task of an environment, if it is known to hold for this very instance.
+
+    Returns None for an environment without a task, and, with a logged warning, for one whose
+    wrappers or arguments would make the task's functions wrong.
+    """
+    spec = env.unwrapped.spec
+    task = _TASKS.get(spec.id) if spec is not None else None
+    if task is None or spec is None:
+        return None
+    if wrappers := changing_wrappers(env, spec):
+        _warn(task, f"is wrapped in {', '.join(wrappers)}")
+        return None
+    if kwargs := changed_kwargs(spec, task.harmless_kwargs):
+        _warn(task, f"was made with {', '.join(kwargs)}")
+        return None
+    return task
+
+
+def _warn(task: Task, reason: str) -> None:
+    logger.warning(
+        "The known reward and termination of %s are not used: the environment %s.",
+        task.env_id,
+        reason,
+    )
+
+
+def _without_module(env_id: str) -> str:
+    """`module:namespace/Name-v0` -> `namespace/Name-v0`, the id that Gymnasium registers."""
+    return env_id.rpartition(":")[2]

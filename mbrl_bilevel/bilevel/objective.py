@@ -1,0 +1,144 @@
+"""The bilevel objective of a dynamics model: a reward learned so that its optimum is likely."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.config import BilevelConfig
+from mbrl_bilevel.objectives import Objective, residual_second_moment
+from mbrl_bilevel.objectives.base import LOG_2PI
+from mbrl_bilevel.rewards import MahalanobisReward
+from mbrl_bilevel.types import Gaussian
+
+
+class Bilevel(Objective):
+    """Entropy-regularised policy gradient inside, held-out likelihood outside.
+
+    Inner problem (Benechehab et al. 2025, section 4.1), with the closed-form expectation of the
+    Mahalanobis reward in place of samples (the `analytic` estimator), per sample:
+
+        L_in = (mu - y)^T U (mu - y) + tr(U Sigma) - temperature * H(N(mu, Sigma))
+
+    Its solution is `mu* = E[y|x]`, `Sigma* = (temperature / 2) U^{-1}`. The network learns the
+    mean by gradient descent; the covariance is read off in closed form. Outer problem: the
+    negative log-likelihood of held-out data at that solution, minimised over U by the
+    hypergradient (see `hypergradient`). All of it separately for each of the E members.
+
+    Args:
+        ensemble_size: E.
+        target_size: D.
+        config: Reward, temperature and steps.
+    """
+
+    name = "bilevel"
+
+    def __init__(self, ensemble_size: int, target_size: int, config: BilevelConfig) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        self.natural_gradient = config.natural_gradient
+        self.outer_every = config.outer_every
+        self.outer_lr = config.outer_lr
+        # Starts at Sigma* = I: targets are normalised.
+        self.reward = MahalanobisReward(
+            ensemble_size, target_size, config.reward, initial=config.temperature / 2
+        )
+
+    @property
+    def solution_log_var(self) -> Tensor:
+        """`log diag(Sigma*)`, `[E, D]`: the inner problem's covariance for the current reward."""
+        return math.log(self.temperature / 2) - self.reward.log_diagonal
+
+    def inner_loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Return `L_in` per sample, `[E, N]`, at any Gaussian `[E, N, D]`; differentiable."""
+        expected_reward = self.reward.expected(
+            prediction.mean, prediction.log_var.exp(), target.expand_as(prediction.mean)
+        )
+        entropy = 0.5 * (1 + LOG_2PI + prediction.log_var).sum(dim=-1)
+        return -expected_reward - self.temperature * entropy
+
+    def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Return the inner objective with the covariance at its solution, `[E]`.
+
+        What is left depends on the mean alone. The natural-gradient exponent k preconditions the
+        mean's gradient by `(2 Sigma* / temperature)^k`: 0 is the plain gradient, 1 weights all
+        errors alike. The fixed point stays where it is.
+        """
+        with torch.no_grad():
+            weight = ((1 - self.natural_gradient) * self.reward.log_diagonal).exp()[:, None, :]
+            # A common factor changes no optimum; this one keeps the scale of the loss at one.
+            weight = weight / weight.mean(dim=-1, keepdim=True)
+        return ((prediction.mean - target).square() * weight).mean(dim=(1, 2))
+
+    def predictive(self, prediction: Gaussian, members: Tensor | None = None) -> Gaussian:
+        log_var = self.solution_log_var.detach()
+        log_var = log_var if members is None else log_var[members]
+        return Gaussian(prediction.mean, log_var[:, None, :].expand_as(prediction.mean))
+
+    def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Return the held-out NLL per dimension with the reward re-solved for these means, `[E]`.
+
+        At `U* = (temperature / 2) S^{-1}` the NLL is `(log(2 pi s^2) + 1) / 2` in each dimension.
+        """
+        second_moment = residual_second_moment(prediction, target)
+        if self.reward.structure == "scalar":
+            second_moment = second_moment.mean(dim=-1, keepdim=True)
+        return 0.5 * (LOG_2PI + 1 + second_moment.log().mean(dim=-1))
+
+    def hypergradient(self, second_moment: Tensor) -> tuple[Tensor, float]:
+        """Return `d L_out / d log u`, shaped like the reward's `log_u`, and the solve's residual.
+
+        The implicit function theorem in the model's outputs (mu, log_var), where the inner
+        problem separates over samples and dimensions. At its solution `d^2 L_in / d log_var^2`
+        and `d^2 L_in / (d log u d log_var)` both equal `u exp(log_var) = temperature / 2`, and
+        `d mu* / d log u = 0`; so each dimension gets `s^2 u / temperature - 1/2`, and a scalar u
+        their sum.
+
+        Args:
+            second_moment: Held-out mean squared residuals s^2, `[E, D]`.
+        """
+        log_var = self.solution_log_var.detach()
+        outer_gradient = 0.5 * (1 - second_moment * (-log_var).exp())  # of the NLL, in log_var
+        curvature = cross = (self.reward.log_diagonal.detach() + log_var).exp()
+        adjoint = outer_gradient / curvature
+        misfit = (curvature * adjoint - outer_gradient).norm()
+        gradient = -cross * adjoint
+        if self.reward.structure == "scalar":
+            gradient = gradient.sum(dim=-1, keepdim=True)
+        scale = outer_gradient.norm().clamp_min(torch.finfo(misfit.dtype).tiny)
+        return gradient, (misfit / scale).item()
+
+    @torch.no_grad()
+    def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
+        """Take one preconditioned hypergradient step on a held-out batch."""
+        second_moment = residual_second_moment(prediction, target)
+        return self._step(second_moment, self.outer_lr)
+
+    @torch.no_grad()
+    def solve_outer(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
+        """Iterate hypergradient steps to stationarity with the mean frozen."""
+        second_moment = residual_second_moment(prediction, target)
+        metrics: dict[str, float] = {}
+        for _ in range(100):
+            metrics = self._step(second_moment, 1.0)
+            if metrics["bilevel/hypergradient_norm"] < 1e-6 * math.sqrt(second_moment.numel()):
+                break
+        return metrics
+
+    def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:
+        gradient, residual = self.hypergradient(second_moment)
+        # The outer curvature in log u is s^2 u / temperature = gradient + n / 2 over n summed
+        # dimensions; n / 2 is its value at the optimum. With the floor, a step never overshoots
+        # by more than one unit of log u, and it is Newton's near the optimum.
+        half_n = 0.5 * self.reward.target_size / gradient.shape[-1]
+        self.reward.log_u.sub_(lr * gradient / (half_n + gradient.clamp_min(0.0)))
+        nll = (
+            0.5 * (LOG_2PI + self.solution_log_var)
+            + 0.5 * second_moment * (-self.solution_log_var).exp()
+        )
+        return {
+            "bilevel/outer_loss": nll.mean().item(),
+            "bilevel/hypergradient_norm": gradient.norm().item(),
+            "bilevel/solver_residual": residual,
+            "bilevel/u_mean": self.reward.log_diagonal.exp().mean().item(),
+        }

@@ -1,0 +1,175 @@
+"""From a name or path and `key=value` overrides to plain data, and from plain data to a model."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mbrl_bilevel.config.describe import describe_fields
+from mbrl_bilevel.errors import ConfigError
+
+NAMED_SECTIONS = ("objective", "agent.planner")
+"""Sections that may be given as a bare name, and whose settings belong to that name."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def configs_dir() -> Path:
+    """Return the folder of the shipped configurations: in the wheel, else in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def list_configs() -> list[str]:
+    """Return the names of the shipped configurations, sorted."""
+    return sorted(path.stem for path in configs_dir().glob("*.yaml"))
+
+
+def find_config(name_or_path: str) -> Path:
+    """Return the file of a configuration.
+
+    Raises:
+        ConfigError: if it is neither a file nor the name of a shipped configuration.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"configuration file {name_or_path!r} does not exist")
+    shipped = configs_dir() / f"{name_or_path}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise ConfigError(
+        f"no configuration {name_or_path!r}{_nearest(name_or_path, list_configs())}; "
+        f"allowed: a path ending in .yaml, or one of {', '.join(list_configs())}"
+    )
+
+
+def load_data(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply dotted `key=value` overrides (values are YAML).
+
+    `section=NAME`, for the sections that have a name, replaces the whole section: the settings of
+    another objective or planner do not linger.
+
+    Raises:
+        ConfigError: if the file or an override cannot be read.
+    """
+    try:
+        base = OmegaConf.load(path)
+        data = OmegaConf.to_container(base, resolve=True)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"cannot read configuration {path}: {_first_line(error)}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of keys to values")
+    merged: dict[str, Any] = {str(key): value for key, value in data.items()}
+    merged.setdefault("name", path.stem)
+    for section in NAMED_SECTIONS:
+        _expand_name(merged, section.split("."))
+    for override in overrides:
+        _apply(merged, override)
+    return merged
+
+
+def validate(model: type[ModelT], data: Mapping[str, Any]) -> ModelT:
+    """Return `data` as an instance of `model`.
+
+    Raises:
+        ConfigError: naming each key at fault, its value, what is allowed, and the nearest name.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        faults = [_explain(model, data, fault) for fault in error.errors(include_url=False)]
+        raise ConfigError("\n".join(faults)) from None
+
+
+def to_yaml(config: BaseModel) -> str:
+    """Return the resolved configuration as YAML; loading it gives the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {override!r} is not of the form key=value")
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override {override!r}: {_first_line(error)}") from None
+    assert isinstance(value, dict)
+    node = data
+    for depth, part in enumerate(parts[:-1]):
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            parent = ".".join(parts[: depth + 1])
+            raise ConfigError(
+                f"unknown key {key!r}: {parent!r} is a value ({child!r}), not a section"
+            )
+        node = child
+    node[parts[-1]] = value["value"]
+    if key in NAMED_SECTIONS:
+        _expand_name(data, parts)
+
+
+def _expand_name(data: dict[str, Any], parts: list[str]) -> None:
+    node: Any = data
+    for part in parts[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, dict) and isinstance(node.get(parts[-1]), str):
+        node[parts[-1]] = {"name": node[parts[-1]]}
+
+
+def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetails) -> str:
+    path = _path_in_data(data, fault["loc"])
+    key = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        fields = [f.key for f in describe_fields(model)]
+        known = sorted({*fields, *(k.rpartition(".")[0] for k in fields if "." in k)})
+        parent = key.rpartition(".")[0]
+        siblings = [k for k in known if k.rpartition(".")[0] == parent]
+        nearest = _nearest(key, siblings) or _nearest(key, known)
+        names = ", ".join(k.rpartition(".")[2] for k in siblings)
+        where = f"in {parent!r}" if parent else "at the top level"
+        return f"unknown key {key!r} (value {fault['input']!r}){nearest}; allowed {where}: {names}"
+    if fault["type"] == "missing":
+        return f"missing key {key!r}: it has no default"
+    if fault["type"].startswith("union_tag"):
+        tags = fault.get("ctx", {}).get("expected_tags", "").replace("'", "")
+        given = fault["input"].get("name") if isinstance(fault["input"], dict) else fault["input"]
+        return (
+            f"invalid value for {key + '.name'!r}: {given!r}{_nearest(str(given), tags.split(', '))}; "
+            f"allowed: {tags}"
+        )
+    return f"invalid value for {key!r}: {fault['input']!r}; {fault['msg']}"
+
+
+def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Drop from an error's location the names of union variants, which are not keys."""
+    path: list[str] = []
+    for depth, part in enumerate(loc):
+        is_last = depth == len(loc) - 1
+        if (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        ):
+            data = data[part]
+        elif not is_last or not isinstance(data, dict):
+            continue
+        path.append(str(part))
+    return path
+
+
+def _nearest(name: str, allowed: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().replace("\n", " ")

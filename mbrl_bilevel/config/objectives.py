@@ -1,0 +1,58 @@
+"""Settings of the objectives that a dynamics model can be trained with."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mbrl_bilevel.config.base import Fraction, PositiveFloat, PositiveInt, StrictConfig, named
+
+
+class MSEConfig(StrictConfig):
+    """Mean squared error; one constant variance a dimension, from held-out residuals."""
+
+    name: Literal["mse"] = "mse"
+
+
+class NLLConfig(StrictConfig):
+    """Gaussian negative log-likelihood."""
+
+    name: Literal["nll"] = "nll"
+
+
+class BetaNLLConfig(StrictConfig):
+    """beta-NLL (Seitzer et al. 2022): NLL weighted by the detached variance to the power beta."""
+
+    name: Literal["beta_nll"] = "beta_nll"
+    beta: Fraction = Field(0.5, description="0 is NLL, 1 gives the mean the gradient of MSE")
+
+
+class BilevelConfig(StrictConfig):
+    """Entropy-regularised policy gradient on a reward that is learned on held-out data."""
+
+    name: Literal["bilevel"] = "bilevel"
+    reward: Literal["scalar", "diagonal"] = Field(
+        "diagonal", description="shape of the Mahalanobis reward's matrix U"
+    )
+    temperature: PositiveFloat = Field(
+        1.0, description="weight of the entropy (the paper's lambda); only U / temperature matters"
+    )
+    natural_gradient: Fraction = Field(
+        0.0, description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE"
+    )
+    outer_every: PositiveInt = Field(10, description="inner updates between two outer steps")
+    outer_lr: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="share of a full outer step, preconditioned by the outer curvature"
+    )
+
+
+ObjectiveConfig = Annotated[
+    MSEConfig | NLLConfig | BetaNLLConfig | BilevelConfig,
+    Field(discriminator="name"),
+    named("bilevel"),
+]
+OBJECTIVE_CONFIGS: dict[str, type[StrictConfig]] = {
+    "mse": MSEConfig,
+    "nll": NLLConfig,
+    "beta_nll": BetaNLLConfig,
+    "bilevel": BilevelConfig,
+}

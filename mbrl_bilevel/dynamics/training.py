@@ -1,0 +1,196 @@
+"""One fit of a dynamics model: bootstrap batches, outer steps, early stopping, elites."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.config import ModelConfig
+from mbrl_bilevel.data import BootstrapBatches, Transitions
+from mbrl_bilevel.dynamics.model import DynamicsModel
+from mbrl_bilevel.errors import MBRLError
+from mbrl_bilevel.objectives import gaussian_nll
+from mbrl_bilevel.types import Gaussian
+
+BOUNDS_PENALTY = 0.01
+"""Weight of the log-variance bounds' width in the loss (Chua et al. 2018, appendix A.1)."""
+PROGRESS = 0.01
+"""Least improvement of a held-out score that counts as progress, in nats per dimension."""
+
+
+class ModelTrainer:
+    """Trains a model fit after fit: weights, optimiser and reward go on from the last one.
+
+    Args:
+        model: On its device.
+        config: Updates, batches, early stopping.
+        seed: Of the members' bootstrap samples.
+    """
+
+    def __init__(self, model: DynamicsModel, config: ModelConfig, seed: int) -> None:
+        self.model = model
+        self.config = config
+        self.seed = seed
+        network = model.network
+        undecayed = [*network.biases, network.min_log_var, network.max_log_var]
+        # The fused kernel is several times faster on small networks, on the CPU too.
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": list(network.weights), "weight_decay": config.weight_decay},
+                {"params": undecayed, "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            fused=True,
+        )
+        self.termination_optimizer = (
+            torch.optim.Adam(model.termination.network.parameters(), lr=config.lr)
+            if model.termination is not None
+            else None
+        )
+
+    def fit(
+        self, training: Transitions, held_out: Transitions, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Fit the model; return what to log.
+
+        Raises:
+            MBRLError: If one of the two sets is empty, or training diverges.
+        """
+        if len(training) == 0 or len(held_out) == 0:
+            raise MBRLError(
+                f"a fit needs training and held-out transitions, got {len(training)} and "
+                f"{len(held_out)}: collect more before the first fit"
+            )
+        model = self.model
+        inputs, targets = model.tensors(training)
+        model.input_normalizer.fit(inputs)
+        model.target_normalizer.fit(targets)
+        x, y = self._normalize(inputs, targets)
+        x_held, y_held = self._normalize(*model.tensors(held_out))
+        batches = BootstrapBatches(
+            len(x), model.network.ensemble_size, self.config.batch_size, self.seed, generator
+        )
+        metrics = self._descend(x, y, x_held, y_held, batches)
+        if model.termination is not None:
+            self._fit_termination(training, generator)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimisers' state; the model's own is the model's."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "termination_optimizer": (
+                self.termination_optimizer.state_dict() if self.termination_optimizer else None
+            ),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.termination_optimizer is not None:
+            self.termination_optimizer.load_state_dict(state["termination_optimizer"])
+
+    def _descend(
+        self, x: Tensor, y: Tensor, x_held: Tensor, y_held: Tensor, batches: Iterable[Tensor]
+    ) -> dict[str, float]:
+        """Minimise the objective; `x`, `y` are normalised, `[N, ...]`, on the model's device."""
+        network, objective, config = self.model.network, self.model.objective, self.config
+        metrics: dict[str, float] = {}
+        best = _BestWeights(network, self._score(x_held, y_held))
+        evaluations_without_progress = num_updates = 0
+        for num_updates, rows in enumerate(batches, start=1):
+            index = rows.to(x.device)
+            losses = objective.loss(network(x[index]), y[index])
+            loss = losses.sum() + BOUNDS_PENALTY * network.bounds_width()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            if objective.outer_every and num_updates % objective.outer_every == 0:
+                metrics |= objective.outer_step(self._predict(x_held), y_held)
+            if num_updates % config.eval_every == 0 or num_updates == config.num_updates:
+                metrics |= {"model/train_loss": losses.mean().item()}
+                progressed = best.update(self._score(x_held, y_held))
+                evaluations_without_progress = 0 if progressed else evaluations_without_progress + 1
+                if evaluations_without_progress >= config.patience:
+                    break
+            if num_updates == config.num_updates:
+                break
+        stationarity = _gradient_norm(network.parameters())
+        best.restore()
+        order = best.scores.argsort()[: len(self.model.elite_indices)]
+        self.model.elite_indices.copy_(order.sort().values)
+        metrics |= objective.solve_outer(self._predict(x_held), y_held)
+        if objective.outer_every:
+            metrics["bilevel/stationarity"] = stationarity
+        return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}
+
+    def _report(self, x_held: Tensor, y_held: Tensor) -> dict[str, float]:
+        elites = self.model.elite_indices
+        prediction = self.model.objective.predictive(self._predict(x_held))
+        mean, log_var = prediction.mean[elites], prediction.log_var[elites]
+        nll = gaussian_nll(Gaussian(mean, log_var), y_held).mean()
+        rmse = (mean - y_held).square().mean().sqrt()
+        return {"model/val_nll": nll.item(), "model/val_rmse": rmse.item()}
+
+    def _fit_termination(self, training: Transitions, generator: torch.Generator) -> None:
+        model = self.model
+        assert model.termination is not None
+        assert self.termination_optimizer is not None
+        device = model.elite_indices.device
+        model.termination.fit(
+            torch.as_tensor(training.obs, device=device),
+            model.codec.encode(training.actions),
+            torch.as_tensor(training.next_obs, device=device),
+            torch.as_tensor(training.terminated, device=device),
+            self.termination_optimizer,
+            generator,
+        )
+
+    def _normalize(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            self.model.input_normalizer.normalize(inputs),
+            self.model.target_normalizer.normalize(targets),
+        )
+
+    @torch.no_grad()
+    def _predict(self, x: Tensor) -> Gaussian:
+        output: Gaussian = self.model.network(x.expand(self.model.network.ensemble_size, -1, -1))
+        return output
+
+    @torch.no_grad()
+    def _score(self, x_held: Tensor, y_held: Tensor) -> Tensor:
+        return self.model.objective.score(self._predict(x_held), y_held)
+
+
+class _BestWeights:
+    """The weights with which each member did best on held-out data."""
+
+    def __init__(self, network: torch.nn.Module, scores: Tensor) -> None:
+        self._parameters = list(network.parameters())
+        self._best = [p.detach().clone() for p in self._parameters]
+        self.scores = torch.where(scores.isnan(), torch.inf, scores)
+
+    def update(self, scores: Tensor) -> bool:
+        """Keep what improved; return whether any member made progress worth going on for."""
+        improved = scores < self.scores
+        for best, parameter in zip(self._best, self._parameters, strict=True):
+            torch.where(improved[:, None, None], parameter.detach(), best, out=best)
+        progressed = bool((scores < self.scores - PROGRESS).any())
+        self.scores = torch.where(improved, scores, self.scores)
+        return progressed
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        if not self.scores.isfinite().all():
+            raise MBRLError(
+                "the model's held-out score is not finite: training diverged; lower model.lr, or "
+                "look for extreme values in the environment's observations and rewards"
+            )
+        for parameter, best in zip(self._parameters, self._best, strict=True):
+            parameter.copy_(best)
+
+
+def _gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return float(torch.stack([g.norm() for g in gradients]).norm())

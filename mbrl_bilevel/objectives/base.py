@@ -1,0 +1,56 @@
+"""What a dynamics model is trained to do."""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from mbrl_bilevel.types import Gaussian
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def gaussian_nll(prediction: Gaussian, target: Tensor) -> Tensor:
+    """Return `-log N(target; mean, exp(log_var))` per dimension, `[E, N, D]`, in nats."""
+    squared_error = (prediction.mean - target).square()
+    return 0.5 * (LOG_2PI + prediction.log_var + squared_error * (-prediction.log_var).exp())
+
+
+class Objective(nn.Module):
+    """A loss, and what goes with it: a criterion for early stopping, outer steps, a covariance.
+
+    Members never share a loss: every method works on each of the E members by itself. Shapes:
+    predictions `[E, N, D]`, targets `[E, N, D]` (or `[N, D]`, the same for all members).
+    """
+
+    name: ClassVar[str]
+    outer_every: int | None = None
+    """Inner updates between two outer steps; None: there is no outer problem."""
+
+    def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Return the training loss of each member, `[E]`: a mean over samples and dimensions."""
+        raise NotImplementedError
+
+    def predictive(self, prediction: Gaussian, members: Tensor | None = None) -> Gaussian:
+        """Return the distribution that the trained model stands for.
+
+        By default what the network says. An objective whose inner problem has a known solution
+        for the covariance puts it here. `members` `[P]` names the member behind each row of the
+        first axis; None: all of them, in order.
+        """
+        del members
+        return prediction
+
+    def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Return the held-out criterion of each member, `[E]`; lower is better."""
+        return gaussian_nll(self.predictive(prediction), target).mean(dim=(1, 2))
+
+    def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
+        """Improve the outer parameters on held-out data; return what to log."""
+        del prediction, target
+        return {}
+
+    def solve_outer(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
+        """Solve for whatever is learned on held-out data, the network's mean frozen."""
+        del prediction, target
+        return {}
