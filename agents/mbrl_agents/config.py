@@ -13,13 +13,13 @@ class PETSConfig(StrictConfig):
 
     name: Literal["pets"] = "pets"
     learning_starts: Annotated[int, Field(ge=20)] = Field(
-        200, description="environment steps with random actions before the first fit"
+        default=200, description="environment steps with random actions before the first fit"
     )
     model_train_freq: PositiveInt = Field(
-        200, description="environment steps between two fits of the model"
+        default=200, description="environment steps between two fits of the model"
     )
-    num_particles: PositiveInt = Field(5, description="sampled trajectories of each plan")
+    num_particles: PositiveInt = Field(default=5, description="sampled trajectories of each plan")
     propagation: Literal["ts1", "tsinf", "mean"] = Field(
-        "ts1", description="how particles move through the ensemble"
+        default="ts1", description="how particles move through the ensemble"
     )
     planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")

@@ -34,7 +34,7 @@ class InnerGradient:
     @property
     def norm(self) -> float:
         """Euclidean norm: the stationarity of the point."""
-        return torch.linalg.vector_norm(flatten(self._grads)).item()
+        return float(torch.linalg.vector_norm(flatten(self._grads)).item())
 
     def hvp(self, vector: Tensor) -> Tensor:
         """`(d_theta^2 L_in) vector`: `[P] -> [P]`."""
@@ -103,7 +103,7 @@ def stationarity(
 ) -> float:
     """Norm of the inner gradient at leaves that require grad, without keeping a graph."""
     grads = gradient(problem.evaluate_inner(inner_params, outer_params), inner_params)
-    return torch.linalg.vector_norm(flatten(grads)).item()
+    return float(torch.linalg.vector_norm(flatten(grads)).item())
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:

@@ -47,7 +47,7 @@ class Bilevel(Objective):
     @property
     def solution_log_var(self) -> Tensor:
         """`log diag(Sigma*)`, `[E, D]`: the inner problem's covariance for the current reward."""
-        return math.log(self.temperature / 2) - self.reward.log_diagonal
+        return math.log(self.temperature / 2) - self.reward.log_diagonal.detach()
 
     def inner_loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return `L_in` per sample, `[E, N]`, at any Gaussian `[E, N, D]`; differentiable."""
@@ -62,18 +62,14 @@ class Bilevel(Objective):
 
         What is left depends on the mean alone. The natural-gradient exponent k preconditions the
         mean's gradient by `(2 Sigma* / temperature)^k`: 0 is the plain gradient, 1 weights all
-        errors alike. The fixed point stays where it is.
+        errors alike. The fixed point stays where it is, but with 0 the dimensions that are already
+        predicted well take over, and those that are not are never learned.
         """
         with torch.no_grad():
             weight = ((1 - self.natural_gradient) * self.reward.log_diagonal).exp()[:, None, :]
             # A common factor changes no optimum; this one keeps the scale of the loss at one.
             weight = weight / weight.mean(dim=-1, keepdim=True)
         return ((prediction.mean - target).square() * weight).mean(dim=(1, 2))
-
-    def predictive(self, prediction: Gaussian, members: Tensor | None = None) -> Gaussian:
-        log_var = self.solution_log_var.detach()
-        log_var = log_var if members is None else log_var[members]
-        return Gaussian(prediction.mean, log_var[:, None, :].expand_as(prediction.mean))
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the held-out NLL per dimension with the reward re-solved for these means, `[E]`.
@@ -97,7 +93,7 @@ class Bilevel(Objective):
         Args:
             second_moment: Held-out mean squared residuals s^2, `[E, D]`.
         """
-        log_var = self.solution_log_var.detach()
+        log_var = self.solution_log_var
         outer_gradient = 0.5 * (1 - second_moment * (-log_var).exp())  # of the NLL, in log_var
         curvature = cross = (self.reward.log_diagonal.detach() + log_var).exp()
         adjoint = outer_gradient / curvature

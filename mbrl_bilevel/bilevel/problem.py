@@ -74,6 +74,7 @@ class FunctionalProblem(BilevelProblem):
     correlate it with the outer gradient at the same y and bias their product (for a Mahalanobis
     reward it even flips the sign). `expected_inner_loss(z, phi, x, solution)` is that expectation,
     with what it needs to know about y read off `solution`, the model's current outputs, detached.
+    (Where reading it off takes outer parameters, detach those too: y does not depend on them.)
     Terms free of z may be left out. At an inner optimum stationarity determines what is needed:
 
     - Gaussian, Mahalanobis reward: the conditional mean of y is the solution's mean, so put the

@@ -23,7 +23,9 @@ class BetaNLLConfig(StrictConfig):
     """beta-NLL (Seitzer et al. 2022): NLL weighted by the detached variance to the power beta."""
 
     name: Literal["beta_nll"] = "beta_nll"
-    beta: Fraction = Field(0.5, description="0 is NLL, 1 gives the mean the gradient of MSE")
+    beta: Fraction = Field(
+        default=0.5, description="0 is NLL, 1 gives the mean the gradient of MSE"
+    )
 
 
 class BilevelConfig(StrictConfig):
@@ -31,17 +33,21 @@ class BilevelConfig(StrictConfig):
 
     name: Literal["bilevel"] = "bilevel"
     reward: Literal["scalar", "diagonal"] = Field(
-        "diagonal", description="shape of the Mahalanobis reward's matrix U"
+        default="diagonal", description="shape of the Mahalanobis reward's matrix U"
     )
     temperature: PositiveFloat = Field(
-        1.0, description="weight of the entropy (the paper's lambda); only U / temperature matters"
+        default=1.0,
+        description="weight of the entropy (the paper's lambda); only U / temperature matters",
     )
     natural_gradient: Fraction = Field(
-        0.0, description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE"
+        default=0.5,
+        description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE",
     )
-    outer_every: PositiveInt = Field(10, description="inner updates between two outer steps")
+    outer_every: PositiveInt = Field(
+        default=10, description="inner updates between two outer steps"
+    )
     outer_lr: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="share of a full outer step, preconditioned by the outer curvature"
+        default=0.5, description="share of a full outer step, preconditioned by the outer curvature"
     )
 
 

@@ -20,30 +20,30 @@ class EnvConfig(StrictConfig):
 
     id: str = Field(description="Gymnasium id, or module:Id to import the module that registers it")
     kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="keyword arguments of gymnasium.make"
+       default= default_factory=dict, description="keyword arguments of gymnasium.make"
     )
 
 
 class ModelConfig(StrictConfig):
     """The Gaussian ensemble and how one fit of it runs."""
 
-    ensemble_size: PositiveInt = Field(5, description="members E")
+    ensemble_size: PositiveInt = Field(default=5, description="members E")
     num_elite_members: PositiveInt | None = Field(
-        None, description="members used after a fit, best on held-out data first; null: all"
+        default=None, description="members used after a fit, best on held-out data first; null: all"
     )
     hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
-        [128, 128, 128], description="width of each hidden layer"
+        default=[128, 128, 128], description="width of each hidden layer"
     )
-    lr: PositiveFloat = Field(1e-3, description="learning rate of AdamW")
-    weight_decay: NonNegativeFloat = Field(1e-4, description="decoupled weight decay of AdamW")
-    batch_size: PositiveInt = Field(64, description="transitions per member in an update")
-    num_updates: PositiveInt = Field(600, description="updates in one fit, at most")
-    eval_every: PositiveInt = Field(50, description="updates between two held-out evaluations")
+    lr: PositiveFloat = Field(default=1e-3, description="learning rate of AdamW")
+    weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay of AdamW")
+    batch_size: PositiveInt = Field(default=64, description="transitions per member in an update")
+    num_updates: PositiveInt = Field(default=600, description="updates in one fit, at most")
+    eval_every: PositiveInt = Field(default=50, description="updates between two held-out evaluations")
     patience: PositiveInt = Field(
-        6, description="held-out evaluations without progress of any member that end a fit"
+        default=6, description="held-out evaluations without progress of any member that end a fit"
     )
     held_out_fraction: OpenFraction = Field(
-        0.2, description="share of transitions kept from the inner problem, for the outer one"
+        default=0.2, description="share of transitions kept from the inner problem, for the outer one"
     )
 
     @field_validator("num_elite_members")
@@ -58,19 +58,19 @@ class ModelConfig(StrictConfig):
 class EvalConfig(StrictConfig):
     """Evaluation of the agent."""
 
-    episodes: PositiveInt = Field(20, description="episodes of the final evaluation")
+    episodes: PositiveInt = Field(default=20, description="episodes of the final evaluation")
     every: NonNegativeInt = Field(
-        0, description="environment steps between two evaluations during training; 0: none"
+        default=0, description="environment steps between two evaluations during training; 0: none"
     )
-    every_episodes: PositiveInt = Field(5, description="episodes of an evaluation during training")
-    video: bool = Field(True, description="record the last episode of the final evaluation")
+    every_episodes: PositiveInt = Field(default=5, description="episodes of an evaluation during training")
+    video: bool = Field(default=True, description="record the last episode of the final evaluation")
 
 
 class CheckpointConfig(StrictConfig):
     """Checkpoints, from which --resume goes on."""
 
-    every: PositiveInt = Field(200, description="environment steps between two checkpoints")
-    keep: PositiveInt = Field(2, description="newest checkpoints that are kept")
+    every: PositiveInt = Field(default=200, description="environment steps between two checkpoints")
+    keep: PositiveInt = Field(default=2, description="newest checkpoints that are kept")
 
 
 AgentConfigT = TypeVar("AgentConfigT", bound=StrictConfig)
@@ -80,19 +80,19 @@ class TrainConfig(StrictConfig, Generic[AgentConfigT]):
     """A training run."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")] = Field(
-        description="names the folder of the runs; the file's name by default"
+       default= description="names the folder of the runs; the file's name by default"
     )
     env: EnvConfig
     agent: AgentConfigT
     objective: ObjectiveConfig = Field(
-        default=BilevelConfig(), description="a name, or a mapping with name and settings"
+       default= default=BilevelConfig(), description="a name, or a mapping with name and settings"
     )
     model: ModelConfig = ModelConfig()
     total_timesteps: PositiveInt = Field(description="environment steps of the run")
-    seed: NonNegativeInt = Field(0, description="reproduces the run bit for bit on one machine")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where tensors live")
+    seed: NonNegativeInt = Field(default=0, description="reproduces the run bit for bit on one machine")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where tensors live")
     num_threads: NonNegativeInt = Field(
-        1, description="threads of the tensor library; 0 leaves its own choice"
+        default=1, description="threads of the tensor library; 0 leaves its own choice"
     )
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

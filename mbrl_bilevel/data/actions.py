@@ -77,7 +77,8 @@ class ActionCodec:
         if self.is_discrete:
             return np.asarray(actions, dtype=np.int64)
         clipped = np.clip(actions, self._low, self._high)
-        return clipped.reshape(len(clipped), *(self.space.shape or ())).astype(self.space.dtype)
+        shaped: NDArray[Any] = clipped.reshape(len(clipped), *(self.space.shape or ()))
+        return shaped.astype(self.space.dtype)
 
 
 def observation_size(space: gym.Space[Any]) -> int:

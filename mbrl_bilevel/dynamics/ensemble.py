@@ -52,34 +52,24 @@ class GaussianEnsemble(nn.Module):
 
     def forward(self, x: Tensor) -> Gaussian:
         """Return the predictions `[E, N, D]` of every member for its inputs `[E, N, D_x]`."""
-        mean, raw = self.head(x, self.layers())
-        return Gaussian(mean, _bound(raw, self.min_log_var, self.max_log_var))
-
-    def member_forward(self, x: Tensor, members: Tensor) -> Gaussian:
-        """Return predictions `[P, N, D]` for inputs `[P, N, D_x]`, row p by member `members[p]`."""
-        mean, raw = self.head(x, self.layers(members))
-        log_var = _bound(raw, self.min_log_var[members], self.max_log_var[members])
-        return Gaussian(mean, log_var)
-
-    def layers(self, members: Tensor | None = None) -> Layers:
-        """Return the parameters of all members, or of `members` `[P]` in that order."""
-        pairs = zip(self.weights, self.biases, strict=True)
-        return [(w, b) if members is None else (w[members], b[members]) for w, b in pairs]
-
-    @staticmethod
-    def head(x: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
-        """Return mean and unbounded log-variance, `[P, N, D]` each, of inputs `[P, N, D_x]`."""
-        for weight, bias in layers[:-1]:
-            x = functional.silu(torch.baddbmm(bias, x, weight))
-        weight, bias = layers[-1]
-        mean, raw_log_var = torch.baddbmm(bias, x, weight).chunk(2, dim=-1)
-        return mean, raw_log_var
+        layers = list(zip(self.weights, self.biases, strict=True))
+        mean, raw_log_var = multi_layer(x, layers).chunk(2, dim=-1)
+        return Gaussian(mean, bound_log_var(raw_log_var, self.min_log_var, self.max_log_var))
 
     def bounds_width(self) -> Tensor:
         """Return the mean width of the log-variance bounds, a scalar to be kept small."""
         return (self.max_log_var - self.min_log_var).mean()
 
 
-def _bound(raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def multi_layer(x: Tensor, layers: Layers) -> Tensor:
+    """Return the outputs `[P, N, out]` of P networks for inputs `[P, N, D_x]`."""
+    for weight, bias in layers[:-1]:
+        x = functional.silu(torch.baddbmm(bias, x, weight))
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias, x, weight)
+
+
+def bound_log_var(raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return `raw` softly held between `low` and `high`."""
     upper = high - functional.softplus(high - raw)
     return low + functional.softplus(upper - low)

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble
+from mbrl_bilevel.dynamics.members import MemberModels
 from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.dynamics.termination import TerminationClassifier
 from mbrl_bilevel.objectives import Objective
-from mbrl_bilevel.types import Gaussian
 
 
 class DynamicsModel(nn.Module):
@@ -74,35 +74,13 @@ class DynamicsModel(nn.Module):
         reward = torch.as_tensor(transitions.rewards, device=device)[:, None]
         return inputs, torch.cat([delta, reward], dim=-1)
 
-    def predict(self, inputs: Tensor, members: Tensor) -> Gaussian:
-        """Return the predictive Gaussians of raw targets `[P, N, D]`, row p by `members[p]`.
-
-        Args:
-            inputs: Raw `(obs, action features)`, `[P, N, D_x]`.
-            members: `[P]`.
-        """
-        x = self.input_normalizer.normalize(inputs)
-        output = self.objective.predictive(self.network.member_forward(x, members), members)
-        scale = self.target_normalizer.std
-        return Gaussian(
-            self.target_normalizer.denormalize(output.mean), output.log_var + 2 * scale.log()
+    def members(self, indices: Tensor) -> MemberModels:
+        """Return the members at `indices` `[P]`, ready to predict, as they are now."""
+        return MemberModels(
+            self.network,
+            self.input_normalizer,
+            self.target_normalizer,
+            self.objective.solution_log_var,
+            indices,
+            learns_reward=self.learns_reward,
         )
-
-    def step(
-        self, obs: Tensor, action: Tensor, members: Tensor, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return next observations `[P, N, D_obs]` and learned rewards `[P, N]` (or None).
-
-        Args:
-            obs: `[P, N, D_obs]`.
-            action: Action features `[P, N, A]`.
-            members: The member that moves row p, `[P]`.
-            noise: Standard normal, broadcastable to `[P, N, D_obs]`; None: the mean is returned.
-                The reward is its mean in either case: a return needs no more.
-        """
-        prediction = self.predict(torch.cat([obs, action], dim=-1), members)
-        delta = prediction.mean[..., : self.obs_size]
-        if noise is not None:
-            delta = delta + noise * (0.5 * prediction.log_var[..., : self.obs_size]).exp()
-        reward = prediction.mean[..., self.obs_size] if self.learns_reward else None
-        return obs + delta, reward

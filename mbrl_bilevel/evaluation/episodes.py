@@ -71,7 +71,7 @@ def evaluate_episodes(
     seed: int,
     *,
     record_last: bool = False,
-    max_parallel: int = 32,
+    max_parallel: int = 4,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> list[Episode]:
     """Run `num_episodes` episodes with deterministic actions and return them in order.

@@ -31,15 +31,20 @@ class Objective(nn.Module):
         """Return the training loss of each member, `[E]`: a mean over samples and dimensions."""
         raise NotImplementedError
 
-    def predictive(self, prediction: Gaussian, members: Tensor | None = None) -> Gaussian:
-        """Return the distribution that the trained model stands for.
+    @property
+    def solution_log_var(self) -> Tensor | None:
+        """Logarithm of the variance that solves the inner problem, `[E, D]`, where it is known.
 
-        By default what the network says. An objective whose inner problem has a known solution
-        for the covariance puts it here. `members` `[P]` names the member behind each row of the
-        first axis; None: all of them, in order.
+        None: the network's own log-variance is the answer.
         """
-        del members
-        return prediction
+        return None
+
+    def predictive(self, prediction: Gaussian) -> Gaussian:
+        """Return the distribution that the trained model stands for."""
+        log_var = self.solution_log_var
+        if log_var is None:
+            return prediction
+        return Gaussian(prediction.mean, log_var[:, None, :].expand_as(prediction.mean))
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the held-out criterion of each member, `[E]`; lower is better."""

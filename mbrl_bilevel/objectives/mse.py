@@ -33,9 +33,9 @@ class MSE(Objective):
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         return (prediction.mean - target).square().mean(dim=(1, 2))
 
-    def predictive(self, prediction: Gaussian, members: Tensor | None = None) -> Gaussian:
-        log_var = self.residual_log_var if members is None else self.residual_log_var[members]
-        return Gaussian(prediction.mean, log_var[:, None, :].expand_as(prediction.mean))
+    @property
+    def solution_log_var(self) -> Tensor:
+        return self.residual_log_var
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return `log(MSE) / 2`, `[E]`: as good a criterion as the MSE, and in nats."""

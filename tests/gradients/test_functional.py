@@ -87,12 +87,11 @@ def test_more_leading_dimensions_only_make_the_solves_smaller():
     assert isinstance(problem, FunctionalProblem)
 
     def joint(loss):
-        return lambda z, phi, x, last: loss(
-            z.unflatten(-1, (DIM, 2)),
-            phi,
-            x,
-            last.unflatten(-1, (DIM, 2)) if last.ndim == 2 and last.shape[-1] == 2 * DIM else last,
-        ).mean(-1)
+        def summed(z: Tensor, phi: Params, x: Tensor, last: Tensor) -> Tensor:
+            last = last.unflatten(-1, (DIM, 2)) if last.shape == z.shape else last
+            return loss(z.unflatten(-1, (DIM, 2)), phi, x, last).mean(-1)
+
+        return summed
 
     flat = FunctionalProblem(
         lambda theta, x: table(theta, x).flatten(-2),

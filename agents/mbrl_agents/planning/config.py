@@ -20,25 +20,27 @@ class RandomShootingConfig(StrictConfig):
     """Draws plans uniformly and takes the best."""
 
     name: Literal["random_shooting"] = "random_shooting"
-    horizon: PositiveInt = Field(20, description="steps H planned ahead")
-    population_size: PopulationSize = Field(400, description="candidate plans")
+    horizon: PositiveInt = Field(default=20, description="steps H planned ahead")
+    population_size: PopulationSize = Field(default=400, description="candidate plans")
 
 
 class CEMConfig(StrictConfig):
     """Cross-entropy method."""
 
     name: Literal["cem"] = "cem"
-    horizon: PositiveInt = Field(20, description="steps H planned ahead")
-    population_size: PopulationSize = Field(128, description="candidate plans of an iteration")
-    num_iterations: PositiveInt = Field(4, description="refinements of the distribution")
+    horizon: PositiveInt = Field(default=20, description="steps H planned ahead")
+    population_size: PopulationSize = Field(
+        default=128, description="candidate plans of an iteration"
+    )
+    num_iterations: PositiveInt = Field(default=4, description="refinements of the distribution")
     num_elites: PositiveInt = Field(
-        12, description="best plans that the distribution is refitted to"
+        default=12, description="best plans that the distribution is refitted to"
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="weight of the old distribution in a refit"
+        default=0.1, description="weight of the old distribution in a refit"
     )
     initial_std: PositiveFloat = Field(
-        0.5, description="of Box actions, whose range is scaled to -1..1"
+        default=0.5, description="of Box actions, whose range is scaled to -1..1"
     )
 
     @model_validator(mode="after")
@@ -55,13 +57,13 @@ class ICEMConfig(CEMConfig):
 
     name: Literal["icem"] = "icem"  # type: ignore[assignment]
     noise_beta: NonNegativeFloat = Field(
-        2.0, description="colour of the noise over time: 0 white, 1 pink, 2 red"
+        default=2.0, description="colour of the noise over time: 0 white, 1 pink, 2 red"
     )
     population_decay: Annotated[float, Field(ge=1)] = Field(
-        1.25, description="each iteration's population is this factor smaller"
+        default=1.25, description="each iteration's population is this factor smaller"
     )
     kept_elites: Fraction = Field(
-        0.3, description="share of elites that enter the next iteration and the next step"
+        default=0.3, description="share of elites that enter the next iteration and the next step"
     )
 
 

@@ -14,7 +14,7 @@ Propagation = Literal["ts1", "tsinf", "mean"]
 class TrajectorySampler:
     """Rolls plans out in a learned model (trajectory sampling, Chua et al. 2018, section 5).
 
-    - `ts1`: each particle moves by another member at each step;
+    - `ts1`: the particles change places at each step, and with them the members they move by;
     - `tsinf`: each particle keeps its member for the whole rollout;
     - `mean`: as `tsinf`, but particles move by the members' means, without noise.
 
@@ -61,14 +61,16 @@ class TrajectorySampler:
         total = torch.zeros(self.num_particles, batch_size * num_plans, device=obs.device)
         alive: Tensor | None = None  # before anything has ended
         current = start.expand(self.num_particles, -1, -1)
-        members = self._members(generator)
+        moving = self.model.members(self._members(generator))
         noise = self._noise(horizon, generator)
         for t in range(horizon):
             if self.propagation == "ts1" and t > 0:
-                members = self._members(generator)
+                order = self._shuffled(self.num_particles, generator)
+                current, total = current[order], total[order]
+                alive = None if alive is None else alive[order]
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
-            next_obs, reward = self.model.step(current, action, members, step_noise)
+            next_obs, reward = moving.step(current, action, step_noise)
             gain = self._reward(current, action, next_obs, reward)
             # Not a product: what a model predicts beyond the end may be nan.
             total += gain if alive is None else torch.where(alive, gain, 0.0)
@@ -81,23 +83,26 @@ class TrajectorySampler:
     @torch.inference_mode()
     def trajectories(self, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
         """Return sampled observations `[P, H + 1, D_obs]` of one plan `[H, A]` from obs `[D_obs]`."""
-        members, noise = self._members(generator), self._noise(len(actions), generator)
+        moving = self.model.members(self._members(generator))
+        noise = self._noise(len(actions), generator)
         current = obs.expand(self.num_particles, 1, -1)
-        visited = [current]
+        visited = current
         for t, features in enumerate(actions):
             if self.propagation == "ts1" and t > 0:
-                members = self._members(generator)
+                order = self._shuffled(self.num_particles, generator)
+                current, visited = current[order], visited[order]
             action = features.expand(self.num_particles, 1, -1)
-            current, _ = self.model.step(
-                current, action, members, None if noise is None else noise[t]
-            )
-            visited.append(current)
-        return torch.cat(visited, dim=1)
+            current, _ = moving.step(current, action, None if noise is None else noise[t])
+            visited = torch.cat([visited, current], dim=1)
+        return visited
 
     def _members(self, generator: torch.Generator) -> Tensor:
         elites = self.model.elite_indices
-        order = torch.randperm(len(elites), generator=generator)
-        return elites[order[torch.arange(self.num_particles) % len(elites)].to(elites.device)]
+        order = self._shuffled(len(elites), generator)
+        return elites[order[torch.arange(self.num_particles, device=elites.device) % len(elites)]]
+
+    def _shuffled(self, size: int, generator: torch.Generator) -> Tensor:
+        return torch.randperm(size, generator=generator).to(self.model.elite_indices.device)
 
     def _noise(self, horizon: int, generator: torch.Generator) -> Tensor | None:
         if self.propagation == "mean":
