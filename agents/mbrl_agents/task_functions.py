@@ -27,7 +27,7 @@ def exact_functions(
     for name, function in (("reward_fn", reward_fn), ("termination_fn", termination_fn)):
         if function is not None and not callable(function):
             raise TypeError(f"{name}={function!r}; allowed: a function, 'auto' or None")
-    return reward_fn, termination_fn  # type: ignore[return-value]  # no string is left
+    return reward_fn, termination_fn
 
 
 def check_against_data(

@@ -143,11 +143,10 @@ def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetail
         return f"missing key {key!r}: it has no default"
     if fault["type"].startswith("union_tag"):
         tags = fault.get("ctx", {}).get("expected_tags", "").replace("'", "")
-        given = fault["input"].get("name") if isinstance(fault["input"], dict) else fault["input"]
-        return (
-            f"invalid value for {key + '.name'!r}: {given!r}{_nearest(str(given), tags.split(', '))}; "
-            f"allowed: {tags}"
-        )
+        section = fault["input"]
+        given = section.get("name") if isinstance(section, dict) else section
+        nearest = _nearest(str(given), tags.split(", "))
+        return f"invalid value for {key + '.name'!r}: {given!r}{nearest}; allowed: {tags}"
     return f"invalid value for {key!r}: {fault['input']!r}; {fault['msg']}"
 
 
@@ -155,13 +154,11 @@ def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:
     """Drop from an error's location the names of union variants, which are not keys."""
     path: list[str] = []
     for depth, part in enumerate(loc):
-        is_last = depth == len(loc) - 1
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
+        try:
             data = data[part]
-        elif not is_last or not isinstance(data, dict):
-            continue
+        except (KeyError, IndexError, TypeError):
+            if depth < len(loc) - 1 or not isinstance(data, dict):
+                continue
         path.append(str(part))
     return path
 

@@ -20,7 +20,7 @@ class EnvConfig(StrictConfig):
 
     id: str = Field(description="Gymnasium id, or module:Id to import the module that registers it")
     kwargs: dict[str, Any] = Field(
-       default= default_factory=dict, description="keyword arguments of gymnasium.make"
+        default_factory=dict, description="keyword arguments of gymnasium.make"
     )
 
 
@@ -29,21 +29,25 @@ class ModelConfig(StrictConfig):
 
     ensemble_size: PositiveInt = Field(default=5, description="members E")
     num_elite_members: PositiveInt | None = Field(
-        default=None, description="members used after a fit, best on held-out data first; null: all"
+        default=None, description="members used after a fit, the best on held-out data; null: all"
     )
     hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
         default=[128, 128, 128], description="width of each hidden layer"
     )
     lr: PositiveFloat = Field(default=1e-3, description="learning rate of AdamW")
-    weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay of AdamW")
+    weight_decay: NonNegativeFloat = Field(
+        default=1e-4, description="decoupled weight decay of AdamW"
+    )
     batch_size: PositiveInt = Field(default=64, description="transitions per member in an update")
     num_updates: PositiveInt = Field(default=600, description="updates in one fit, at most")
-    eval_every: PositiveInt = Field(default=50, description="updates between two held-out evaluations")
+    eval_every: PositiveInt = Field(
+        default=50, description="updates between two held-out evaluations"
+    )
     patience: PositiveInt = Field(
-        default=6, description="held-out evaluations without progress of any member that end a fit"
+        default=6, description="held-out evaluations without progress that end a fit"
     )
     held_out_fraction: OpenFraction = Field(
-        default=0.2, description="share of transitions kept from the inner problem, for the outer one"
+        default=0.2, description="share of transitions kept for the outer problem"
     )
 
     @field_validator("num_elite_members")
@@ -60,9 +64,11 @@ class EvalConfig(StrictConfig):
 
     episodes: PositiveInt = Field(default=20, description="episodes of the final evaluation")
     every: NonNegativeInt = Field(
-        default=0, description="environment steps between two evaluations during training; 0: none"
+        default=0, description="environment steps between two evaluations in training; 0: none"
     )
-    every_episodes: PositiveInt = Field(default=5, description="episodes of an evaluation during training")
+    every_episodes: PositiveInt = Field(
+        default=5, description="episodes of an evaluation during training"
+    )
     video: bool = Field(default=True, description="record the last episode of the final evaluation")
 
 
@@ -80,16 +86,18 @@ class TrainConfig(StrictConfig, Generic[AgentConfigT]):
     """A training run."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")] = Field(
-       default= description="names the folder of the runs; the file's name by default"
+        description="names the folder of the runs; the file's name by default"
     )
     env: EnvConfig
     agent: AgentConfigT
     objective: ObjectiveConfig = Field(
-       default= default=BilevelConfig(), description="a name, or a mapping with name and settings"
+        default=BilevelConfig(), description="a name, or a mapping with name and settings"
     )
     model: ModelConfig = ModelConfig()
     total_timesteps: PositiveInt = Field(description="environment steps of the run")
-    seed: NonNegativeInt = Field(default=0, description="reproduces the run bit for bit on one machine")
+    seed: NonNegativeInt = Field(
+        default=0, description="reproduces the run bit for bit on one machine"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where tensors live")
     num_threads: NonNegativeInt = Field(
         default=1, description="threads of the tensor library; 0 leaves its own choice"

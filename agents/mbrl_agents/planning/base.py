@@ -64,5 +64,5 @@ def finite_returns(returns: Tensor) -> Tensor:
 
 
 def shift(center: Tensor, prior: Tensor) -> Tensor:
-    """Return plans `[..., H, A]` one step later, the last step filled from `prior` `[..., H, A]`."""
+    """Return plans `[..., H, A]` one step on, the last step filled from `prior` `[..., H, A]`."""
     return torch.cat([center[..., 1:, :], prior[..., -1:, :]], dim=-2)

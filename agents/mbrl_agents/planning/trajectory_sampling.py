@@ -82,7 +82,7 @@ class TrajectorySampler:
 
     @torch.inference_mode()
     def trajectories(self, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
-        """Return sampled observations `[P, H + 1, D_obs]` of one plan `[H, A]` from obs `[D_obs]`."""
+        """Return observations `[P, H + 1, D_obs]` sampled along a plan `[H, A]` from `[D_obs]`."""
         moving = self.model.members(self._members(generator))
         noise = self._noise(len(actions), generator)
         current = obs.expand(self.num_particles, 1, -1)
@@ -122,5 +122,6 @@ class TrajectorySampler:
         if self.termination_fn is not None:
             return self.termination_fn(obs, self.model.codec.decode(action), next_obs)
         if self.model.termination is not None:
-            return self.model.termination(obs, action, next_obs)
+            ended: Tensor = self.model.termination(obs, action, next_obs)
+            return ended
         return None
