@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from mbrl_bilevel.errors import ConfigError, EnvError
 
@@ -42,6 +43,13 @@ def make_env(
         raise ConfigError(
             f"env.kwargs={dict(kwargs or {})!r} do not fit {env_id!r}: {error}"
         ) from None
+
+
+def full_env_id(spec: EnvSpec) -> str:
+    """Return an id that also imports what registers the environment, where that is a module."""
+    entry = spec.entry_point
+    module = entry.partition(":")[0].partition(".")[0] if isinstance(entry, str) else ""
+    return spec.id if module in ("", "gymnasium") else f"{module}:{spec.id}"
 
 
 def env_name(env: gym.Env[Any, Any]) -> str:

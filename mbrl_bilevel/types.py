@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,4 +43,37 @@ class Predictor(Protocol):
         deterministic: bool = False,
     ) -> tuple[NDArray[np.generic], Any]:
         """Return the action(s) `[D_act]` or `[B, D_act]`, and the state to hand in next time."""
+        ...
+
+
+class Agent(Predictor, Protocol):
+    """What a training run asks of an agent.
+
+    Agents are found by name in the entry point group `mbrl_bilevel.agents`. Their class has a
+    `config_class` (a `StrictConfig` with a `name`) and is called as
+    `cls(env, objective=, model=, seed=, device=, **fields of config_class)`.
+    """
+
+    num_timesteps: int
+
+    def learn(self, total_timesteps: int, callback: Any = None) -> Any:
+        """Act and learn for so many more steps, calling the `Callback`."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that learning goes on from to a folder."""
+        ...
+
+    def restore(self, path: str | Path) -> None:
+        """Go on, in place, from what `save` wrote."""
+        ...
+
+    def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
+        """Return the model's trajectories `[P, H + 1, D_obs]` for actions `[H, *shape]`."""
+        ...
+
+    def predict_next_obs(
+        self, obs: NDArray[Any], actions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return mean and variance of next observations by each model, `[E, N, D_obs]` both."""
         ...

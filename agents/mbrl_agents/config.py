@@ -11,7 +11,7 @@ from mbrl_bilevel.config.base import PositiveInt, StrictConfig
 class PETSConfig(StrictConfig):
     """Planning with an ensemble of probabilistic models (Chua et al. 2018)."""
 
-    name: Literal["pets"] = "pets"
+    name: Literal["pets"] = Field(default="pets", description="which agent")
     learning_starts: Annotated[int, Field(ge=20)] = Field(
         default=200, description="environment steps with random actions before the first fit"
     )

@@ -59,7 +59,7 @@ class Interaction:
         """Reset the environment if no episode is under way."""
         if self.is_new_episode:
             obs, _ = self.env.reset(seed=derive_seed(self._seed, "episode", self.episode))
-            self.obs = self._checked(np.asarray(obs), "reset")
+            self.obs = self._checked(obs, "reset")
 
     def step(self, action: Any) -> Step:
         """Take one step and keep the books.
@@ -68,7 +68,7 @@ class Interaction:
             EnvError: If the environment returns nan or infinity.
         """
         next_obs, reward, terminated, truncated, _ = self.env.step(action)
-        next_obs = self._checked(np.asarray(next_obs), "step")
+        next_obs = self._checked(next_obs, "step")
         if not np.isfinite(float(reward)):
             raise EnvError(f"{self._where()}: step returned reward {reward}; it must be finite")
         step = Step(self.obs, float(reward), next_obs, bool(terminated), bool(truncated))
@@ -101,9 +101,8 @@ class Interaction:
         is started.
         """
         self.episode = state["episode"]
-        self.returns.extend(state["returns"])
-        self.lengths.extend(state["lengths"])
-        self.is_new_episode = True
+        self._set_record(state)
+        self._forget_episode()
         if state["is_new_episode"]:
             return
         self.begin_if_needed()
@@ -119,9 +118,18 @@ class Interaction:
                 stacklevel=2,
             )
             self.episode = state["episode"] + 1
-            self.is_new_episode, self._actions, self._return = True, [], 0.0
+            self._set_record(state)  # without the failed replay, should it have ended
+            self._forget_episode()
 
-    def _checked(self, obs: NDArray[Any], call: str) -> NDArray[Any]:
+    def _set_record(self, state: dict[str, Any]) -> None:
+        self.returns = deque(state["returns"], REWARD_WINDOW)
+        self.lengths = deque(state["lengths"], REWARD_WINDOW)
+
+    def _forget_episode(self) -> None:
+        self.is_new_episode, self._actions, self._return = True, [], 0.0
+
+    def _checked(self, returned: Any, call: str) -> NDArray[Any]:
+        obs = np.array(returned)  # a copy: environments may reuse their array
         if not np.isfinite(obs).all():
             bad = np.flatnonzero(~np.isfinite(obs)).tolist()
             raise EnvError(

@@ -10,19 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mbrl_agents.callbacks import Callback
 from mbrl_agents.config import PETSConfig
 from mbrl_agents.interaction import Interaction
 from mbrl_agents.planning import PlannerState, TrajectorySampler, make_planner
-from mbrl_agents.saving import load_agent, save_agent
+from mbrl_agents.saving import load_agent, restore_agent, save_agent
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_agents.task_functions import check_against_data, exact_functions
 from mbrl_bilevel.bilevel import make_objective
+from mbrl_bilevel.callbacks import Callback
 from mbrl_bilevel.config import ModelConfig, ObjectiveConfig
 from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.environments import make_env
-from mbrl_bilevel.runs import derive_seed, generator_state, resolve_device, set_generator_state
+from mbrl_bilevel.runs import (
+    derive_seed,
+    generator_state,
+    load_checkpoint,
+    resolve_device,
+    restore_rng_state,
+    set_generator_state,
+)
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
 
@@ -219,6 +226,49 @@ class PETS:
         return load_agent(
             cls, Path(path), env, device=device, reward_fn=reward_fn, termination_fn=termination_fn
         )
+
+    def restore(self, path: str | Path) -> None:
+        """Go on, in place, from what was saved to `path`; the global generators too.
+
+        Raises:
+            CheckpointError: If the folder is damaged, or of an agent with other settings.
+        """
+        saved = load_checkpoint(Path(path))
+        restore_agent(self, saved, Path(path))
+        restore_rng_state(saved["global_rng"])
+
+    def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
+        """Return what the model expects of an action sequence: `[P, H + 1, D_obs]`.
+
+        Open loop, one trajectory a particle, with the same noise every time.
+
+        Args:
+            obs: Where to start, `[D_obs]`.
+            actions: The environment's actions, `[H, *shape]`.
+        """
+        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
+        plan = self.codec.encode(self.codec.flatten(actions))
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.sampler.trajectories(start, plan, generator).cpu().numpy()
+
+    @torch.no_grad()
+    def predict_next_obs(
+        self, obs: NDArray[Any], actions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return mean and variance of the next observations by each elite, `[E, N, D_obs]` both.
+
+        Args:
+            obs: `[N, D_obs]`.
+            actions: The environment's actions, `[N, *shape]`.
+        """
+        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
+        features = self.codec.encode(self.codec.flatten(actions))
+        elites = self.model.elite_indices
+        inputs = torch.cat([start, features], dim=-1).expand(len(elites), -1, -1)
+        prediction = self.model.members(elites).predict(inputs)
+        size = self.model.obs_size
+        variance = prediction.log_var.exp().expand_as(prediction.mean)[..., :size]
+        return (start + prediction.mean[..., :size]).cpu().numpy(), variance.cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning goes on from, as nested plain values and tensors."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 
-from mbrl_bilevel.environments import make_env
+from mbrl_bilevel.environments import full_env_id, make_env
 from mbrl_bilevel.errors import CheckpointError
-from mbrl_bilevel.runs import load_checkpoint, save_checkpoint
+from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
+from mbrl_envs.tasks.compatibility import changing_wrappers
 
 if TYPE_CHECKING:
     from mbrl_agents.pets import PETS
@@ -18,17 +19,14 @@ AgentT = TypeVar("AgentT", bound="PETS")
 
 def save_agent(agent: "PETS", path: Path) -> None:
     """Write `agent` to the folder `path`, in one step."""
-    spec = agent.env.spec
     save_checkpoint(
         path,
         {
-            "agent": agent.config.model_dump(mode="json"),
-            "model": agent.model_config.model_dump(mode="json"),
-            "objective": agent.objective_config.model_dump(mode="json"),
-            "seed": agent.seed,
-            "env": None if spec is None else {"id": _full_id(spec), "kwargs": dict(spec.kwargs)},
+            **_settings(agent),
+            "env": _env_arguments(agent.env),
             "learns": _learns(agent),
             "state": agent.state_dict(),
+            "global_rng": capture_rng_state(),
         },
     )
 
@@ -41,10 +39,12 @@ def load_agent(
 ) -> AgentT:
     """Return the agent in `path`; see `PETS.load`."""
     saved = load_checkpoint(path)
+    _refuse_other_content(saved, path)
     if env is None:
         if saved["env"] is None:
             raise CheckpointError(
-                f"{path}: the agent's environment has no id to make it by; hand it in as env="
+                f"{path}: the agent's environment was made or wrapped by hand and cannot be made "
+                "by an id; hand it in as env="
             )
         env = make_env(saved["env"]["id"], saved["env"]["kwargs"])
     settings = {key: value for key, value in saved["agent"].items() if key != "name"}
@@ -56,16 +56,23 @@ def load_agent(
         **arguments,
         **settings,
     )
-    restore(agent, saved, path)
+    restore_agent(agent, saved, path)
     return agent
 
 
-def restore(agent: "PETS", saved: Mapping[str, Any], path: Path) -> None:
+def restore_agent(agent: "PETS", saved: Mapping[str, Any], path: Path) -> None:
     """Put what was read from the checkpoint `path` into an agent made with the same settings.
 
     Raises:
         CheckpointError: If it does not fit.
     """
+    _refuse_other_content(saved, path)
+    for section, settings in _settings(agent).items():
+        if saved[section] != settings:
+            raise CheckpointError(
+                f"{path}: the agent was saved with {section}={saved[section]}, but this one has "
+                f"{section}={settings}"
+            )
     if saved["learns"] != _learns(agent):
         raise CheckpointError(
             f"{path}: the agent was saved with {_describe(saved['learns'])}, but is loaded with "
@@ -77,11 +84,31 @@ def restore(agent: "PETS", saved: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path} does not fit the agent: {error}") from error
 
 
-def _full_id(spec: gym.envs.registration.EnvSpec) -> str:
-    """Return an id that also imports what registers the environment, where that is a module."""
-    entry = spec.entry_point
-    module = entry.partition(":")[0].partition(".")[0] if isinstance(entry, str) else ""
-    return spec.id if module in ("", "gymnasium") else f"{module}:{spec.id}"
+def _refuse_other_content(saved: Mapping[str, Any], path: Path) -> None:
+    expected = {"agent", "model", "objective", "seed", "env", "learns", "state", "global_rng"}
+    if missing := sorted(expected - saved.keys()):
+        raise CheckpointError(f"{path} is not an agent's checkpoint: it has no {missing[0]!r}")
+
+
+def _settings(agent: "PETS") -> dict[str, Any]:
+    """Return what an agent is made with, as plain values."""
+    return {
+        "agent": agent.config.model_dump(mode="json"),
+        "model": agent.model_config.model_dump(mode="json"),
+        "objective": agent.objective_config.model_dump(mode="json"),
+        "seed": agent.seed,
+    }
+
+
+def _env_arguments(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
+    """Return what makes such an environment; None if its id alone does not."""
+    spec = env.spec
+    if spec is None or spec.id not in gym.registry or changing_wrappers(env, spec):
+        return None
+    kwargs = dict(spec.kwargs)
+    if spec.max_episode_steps != gym.registry[spec.id].max_episode_steps:
+        kwargs["max_episode_steps"] = spec.max_episode_steps
+    return {"id": full_env_id(spec), "kwargs": kwargs}
 
 
 def _learns(agent: "PETS") -> dict[str, bool]:

@@ -45,7 +45,8 @@ def check_against_data(
     if reward_fn is not None:
         predicted = reward_fn(obs, action, next_obs).cpu().numpy()
         error = np.abs(predicted - transitions.rewards)
-        if (error > 1e-2 * (1 + np.abs(transitions.rewards))).any():
+        # Negated, so that nan counts as a disagreement.
+        if not (error <= 1e-2 * (1 + np.abs(transitions.rewards))).all():
             warnings.warn(
                 f"reward_fn differs from the rewards of {env_name(env)} by up to "
                 f"{error.max():.3g}: plans maximise something else than the environment pays; "

@@ -92,7 +92,8 @@ def validate(model: type[ModelT], data: Mapping[str, Any]) -> ModelT:
 
 def to_yaml(config: BaseModel) -> str:
     """Return the resolved configuration as YAML; loading it gives the same configuration."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    # Not by yaml: it leaves strings such as 1e5 unquoted, which are read as numbers here.
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()))
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -131,14 +132,7 @@ def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetail
     path = _path_in_data(data, fault["loc"])
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        fields = [f.key for f in describe_fields(model)]
-        known = sorted({*fields, *(k.rpartition(".")[0] for k in fields if "." in k)})
-        parent = key.rpartition(".")[0]
-        siblings = [k for k in known if k.rpartition(".")[0] == parent]
-        nearest = _nearest(key, siblings) or _nearest(key, known)
-        names = ", ".join(k.rpartition(".")[2] for k in siblings)
-        where = f"in {parent!r}" if parent else "at the top level"
-        return f"unknown key {key!r} (value {fault['input']!r}){nearest}; allowed {where}: {names}"
+        return _explain_unknown(model, key, fault)
     if fault["type"] == "missing":
         return f"missing key {key!r}: it has no default"
     if fault["type"].startswith("union_tag"):
@@ -148,6 +142,17 @@ def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetail
         nearest = _nearest(str(given), tags.split(", "))
         return f"invalid value for {key + '.name'!r}: {given!r}{nearest}; allowed: {tags}"
     return f"invalid value for {key!r}: {fault['input']!r}; {fault['msg']}"
+
+
+def _explain_unknown(model: type[BaseModel], key: str, fault: ErrorDetails) -> str:
+    # An error's location names the union variants on the way: theirs are the allowed fields.
+    fields = [f.key for f in describe_fields(model) if f.variant in (None, *fault["loc"])]
+    known = {*fields, *(field.rpartition(".")[0] for field in fields if "." in field)}
+    parent, _, name = key.rpartition(".")
+    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
+    by_last_name = {k.rpartition(".")[2]: k for k in sorted(known)}
+    nearest = _nearest(name, siblings, prefix=f"{parent}." if parent else "")
+    ...
 
 
 def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:

@@ -10,19 +10,19 @@ from mbrl_bilevel.config.base import Fraction, PositiveFloat, PositiveInt, Stric
 class MSEConfig(StrictConfig):
     """Mean squared error; one constant variance a dimension, from held-out residuals."""
 
-    name: Literal["mse"] = "mse"
+    name: Literal["mse"] = Field(default="mse", description="which objective")
 
 
 class NLLConfig(StrictConfig):
     """Gaussian negative log-likelihood."""
 
-    name: Literal["nll"] = "nll"
+    name: Literal["nll"] = Field(default="nll", description="which objective")
 
 
 class BetaNLLConfig(StrictConfig):
     """beta-NLL (Seitzer et al. 2022): NLL weighted by the detached variance to the power beta."""
 
-    name: Literal["beta_nll"] = "beta_nll"
+    name: Literal["beta_nll"] = Field(default="beta_nll", description="which objective")
     beta: Fraction = Field(
         default=0.5, description="0 is NLL, 1 gives the mean the gradient of MSE"
     )
@@ -31,7 +31,7 @@ class BetaNLLConfig(StrictConfig):
 class BilevelConfig(StrictConfig):
     """Entropy-regularised policy gradient on a reward that is learned on held-out data."""
 
-    name: Literal["bilevel"] = "bilevel"
+    name: Literal["bilevel"] = Field(default="bilevel", description="which objective")
     reward: Literal["scalar", "diagonal"] = Field(
         default="diagonal", description="shape of the Mahalanobis reward's matrix U"
     )

@@ -43,6 +43,8 @@ class ActionCodec:
             middle, half = (self._high + self._low) / 2, (self._high - self._low) / 2
             self._middle = torch.as_tensor(middle, dtype=torch.float32, device=self.device)
             self._half = torch.as_tensor(half, dtype=torch.float32, device=self.device)
+            # A dimension with one value only has no width to divide by: it encodes to 0.
+            self._divisor = torch.where(self._half > 0, self._half, 1.0)
         else:
             raise EnvError(f"action space {space} is not supported; allowed: Box, Discrete")
 
@@ -63,7 +65,7 @@ class ActionCodec:
             index = torch.as_tensor(actions, dtype=torch.int64, device=self.device) - self.start
             return torch.nn.functional.one_hot(index, self.size).float()
         raw = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        return ((raw - self._middle) / self._half).clamp(-1.0, 1.0)
+        return ((raw - self._middle) / self._divisor).clamp(-1.0, 1.0)
 
     def decode(self, features: Tensor) -> Tensor:
         """Return the environment's actions of features `[..., size]`, as `RewardFn` takes them."""
@@ -75,8 +77,10 @@ class ActionCodec:
         """Return actions `[B, *shape]` for `env.step`, inside the space and of its dtype."""
         actions = self.decode(features).cpu().numpy()
         if self.is_discrete:
-            return np.asarray(actions, dtype=np.int64)
+            return np.asarray(actions, dtype=self.space.dtype)
         clipped = np.clip(actions, self._low, self._high)
+        if np.issubdtype(self.space.dtype, np.integer):
+            clipped = np.rint(clipped)
         shaped: NDArray[Any] = clipped.reshape(len(clipped), *(self.space.shape or ()))
         return shaped.astype(self.space.dtype)
 

@@ -109,6 +109,7 @@ class ModelTrainer:
             if objective.outer_every and num_updates % objective.outer_every == 0:
                 metrics |= objective.outer_step(self._predict(x_held), y_held)
             if num_updates % config.eval_every == 0 or num_updates == config.num_updates:
+                _check_finite("training loss", losses)
                 metrics |= {"model/train_loss": losses.mean().item()}
                 progressed = best.update(self._score(x_held, y_held))
                 evaluations_without_progress = 0 if progressed else evaluations_without_progress + 1
@@ -116,7 +117,8 @@ class ModelTrainer:
                     break
             if num_updates == config.num_updates:
                 break
-        stationarity = _gradient_norm(network.parameters())
+        _check_finite("held-out score", best.scores)
+        stationarity = _gradient_norm([*network.weights, *network.biases])
         best.restore()
         order = best.scores.argsort()[: len(self.model.elite_indices)]
         self.model.elite_indices.copy_(order.sort().values)
@@ -182,13 +184,17 @@ class _BestWeights:
 
     @torch.no_grad()
     def restore(self) -> None:
-        if not self.scores.isfinite().all():
-            raise MBRLError(
-                "the model's held-out score is not finite: training diverged; lower model.lr, or "
-                "look for extreme values in the environment's observations and rewards"
-            )
+        """Give the weights back to the network."""
         for parameter, best in zip(self._parameters, self._best, strict=True):
             parameter.copy_(best)
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise MBRLError(
+            f"the model's {name} is not finite: training diverged; lower model.lr, or look for "
+            "extreme values in the environment's observations and rewards"
+        )
 
 
 def _gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:

@@ -8,7 +8,7 @@ from mbrl_bilevel.runs.checkpoint import (
     step_folder,
 )
 from mbrl_bilevel.runs.device import DeviceName, resolve_device
-from mbrl_bilevel.runs.files import write_text_atomic
+from mbrl_bilevel.runs.files import write_json_atomic, write_text_atomic
 from mbrl_bilevel.runs.metrics import MetricsLogger, read_metrics
 from mbrl_bilevel.runs.progress import TrainingProgress
 from mbrl_bilevel.runs.run_dir import RunDir, default_run_path, latest_run, versions
@@ -45,5 +45,6 @@ __all__ = [
     "step_folder",
     "unpack",
     "versions",
+    "write_json_atomic",
     "write_text_atomic",
 ]

@@ -2,9 +2,12 @@
 
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mbrl_bilevel.errors import MBRLError
+from mbrl_bilevel.runs import strict_json
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -23,6 +26,16 @@ def write_text_atomic(path: Path, text: str) -> None:
         raise MBRLError(f"cannot write {path}: {os_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace the content of `path` by strict JSON (NaN and infinities as null) in one step.
+
+    Raises:
+        MBRLError: the file cannot be written; whatever was there before is untouched.
+        TypeError: `value` holds something without a JSON form.
+    """
+    write_text_atomic(path, strict_json.dumps(value, indent=2) + "\n")
 
 
 def sync_file(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import mbrl_bilevel
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.runs import strict_json
-from mbrl_bilevel.runs.files import os_reason, write_text_atomic
+from mbrl_bilevel.runs.files import os_reason, write_json_atomic
 from mbrl_bilevel.runs.metrics import METRICS_FILE
 
 _RUN_NAME = re.compile(r"(\d{8}-\d{6})-s(\d+)(?:-(\d+))?")
@@ -98,7 +98,7 @@ class RunDir:
             MBRLError: the file cannot be written.
             TypeError: `summary` holds something without a JSON form.
         """
-        write_text_atomic(self.summary_path, strict_json.dumps(summary, indent=2) + "\n")
+        write_json_atomic(self.summary_path, summary)
 
     def read_summary(self) -> dict[str, Any]:
         """The content of summary.json.

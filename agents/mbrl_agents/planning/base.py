@@ -33,11 +33,10 @@ class PlannerState:
 
     def restart(self, rows: Tensor, fresh: "PlannerState") -> "PlannerState":
         """Return the state with the rows marked in the bool mask `rows` `[B]` made anew."""
-        if not rows.any():
-            return self
+        if rows.all():
+            return fresh
         center = torch.where(rows[:, None, None], fresh.center, self.center)
-        fresh_elites = fresh.center[:, None].expand_as(self.elites)
-        elites = torch.where(rows[:, None, None, None], fresh_elites, self.elites)
+        elites = torch.where(rows[:, None, None, None], fresh.elites, self.elites)
         return replace(self, center=center, elites=elites)
 
 
@@ -59,8 +58,12 @@ class Planner(Protocol):
 
 
 def finite_returns(returns: Tensor) -> Tensor:
-    """Return `returns` with nan turned into -inf: a plan that cannot be judged is never chosen."""
-    return returns.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    """Return `returns` with nan and inf turned into -inf.
+
+    Both come from a model that has left all data behind: a plan that cannot be judged is never
+    chosen.
+    """
+    return returns.where(returns.isfinite(), -torch.inf)
 
 
 def shift(center: Tensor, prior: Tensor) -> Tensor:

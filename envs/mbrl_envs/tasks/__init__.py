@@ -1,11 +1,12 @@
 """Exact reward and termination functions of known environments.
 
-`find_task(env)` gives those of an environment; `register_task` adds those of your own. The core
-finds `find_task` through the entry point group `mbrl_bilevel.tasks`.
+`find_task(env)` gives those of an environment; `register_task` adds those of your own. Packages
+with environments of their own list their tasks through the entry point group
+`mbrl_bilevel.tasks`, as this one does with `list_tasks`.
 """
 
 from mbrl_envs.tasks import cartpole_swingup, inverted_pendulum, pendulum
-from mbrl_envs.tasks.base import Task, find_task, register_task
+from mbrl_envs.tasks.base import Task, find_task, list_tasks, register_task
 
 register_task(
     "CartPoleSwingUp-v0",
@@ -25,4 +26,4 @@ register_task(
     harmless_kwargs=("g",),
 )
 
-__all__ = ["Task", "find_task", "register_task"]
+__all__ = ["Task", "find_task", "list_tasks", "register_task"]

@@ -74,6 +74,11 @@ def register_task(
         )
 
 
+def list_tasks() -> list[Task]:
+    """Return the registered tasks, sorted by id."""
+    return [_TASKS[env_id] for env_id in sorted(_TASKS)]
+
+
 def find_task(env: gym.Env[Any, Any]) -> Task | None:
     """Return the task of an environment, if it is known to hold for this very instance.
 

@@ -1,0 +1,181 @@
+"""What the commands do. Heavy imports wait until a command needs them."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mbrl_bilevel.errors import ConfigError, MBRLError
+
+RUNS = Path("runs")
+
+
+def train(arguments: Namespace, default_config: str) -> int:
+    """`mbrl-bilevel train`."""
+    from mbrl_bilevel import build
+    from mbrl_bilevel.config import load_data
+    from mbrl_bilevel.experiments import train as run_training
+    from mbrl_bilevel.runs import default_run_path
+
+    name, overrides = _split_words(arguments.words)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    run_path: Path | None = arguments.run_dir
+    if arguments.resume:
+        run_path = run_path or _newest_run(name or default_config)
+        data = load_data(_config_of(run_path), overrides)
+    else:
+        data = load_data(_find(name or default_config), overrides)
+    config = build.train_config(data)
+    if run_path is None:
+        run_path = default_run_path(RUNS, config.name, config.seed, datetime.now())
+    summary = run_training(config, run_path, resume=arguments.resume)
+    print(f"run:        {run_path}")
+    if summary["status"] == "interrupted":
+        print(f"stopped at {summary['env_steps']} steps, saved; go on with:")
+        print(f"  mbrl-bilevel train --resume --run-dir {run_path}")
+        return 130
+    print(_result_line(summary))
+    print(f"took:       {summary['wall_time_s']:.0f} s for {summary['env_steps']} steps")
+    print(f"watch:      tensorboard --logdir {run_path}")
+    return 0
+
+
+def evaluate(arguments: Namespace) -> int:
+    """`mbrl-bilevel evaluate`."""
+    from mbrl_bilevel.experiments import evaluate_run
+    from mbrl_bilevel.runs import write_json_atomic
+
+    result = evaluate_run(arguments.run_dir, arguments.episodes, video=arguments.video)
+    if arguments.json is not None:
+        write_json_atomic(arguments.json, result)
+    print(_result_line(result))
+    if "video" in result:
+        print(f"video:      {result['video']}")
+    return 0
+
+
+def list_names(arguments: Namespace) -> int:
+    """`mbrl-bilevel list`."""
+    rows = LISTINGS[arguments.what]()
+    width = max(len(name) for name, _ in rows)
+    for name, meaning in rows:
+        print(f"{name:<{width}}  {meaning}".rstrip())
+    return 0
+
+
+def describe_config() -> str:
+    """Return the list of configuration fields that `train --help` ends with."""
+    from mbrl_bilevel import build
+    from mbrl_bilevel.config import describe_fields
+
+    lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
+    for agent in build.agent_names():
+        fields = list(describe_fields(build.config_model({"agent": {"name": agent}})))
+        width = max(len(field.key) for field in fields)
+        lines.append(f"\n  agent {agent}:")
+        for field in fields:
+            only = f" [only for {field.variant}]" if field.variant else ""
+            lines.append(
+                f"    {field.key:<{width}}  {field.type} = {field.default}\n"
+                f"    {'':<{width}}      {field.meaning}{only}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _list_agents() -> list[tuple[str, str]]:
+    from mbrl_bilevel import build
+
+    return [(name, _first_line(build.agent_class(name))) for name in build.agent_names()]
+
+
+def _list_envs() -> list[tuple[str, str]]:
+    from mbrl_bilevel import build
+
+    rows = []
+    for env in build.known_envs():
+        exact = [
+            name
+            for name, known in (
+                ("reward", env.exact_reward),
+                ("termination", env.exact_termination),
+            )
+            if known
+        ]
+        rows.append((env.env_id, f"exact {' and '.join(exact)}"))
+    return [*rows, ("any other Gymnasium id", "what is not known is learned")]
+
+
+def _list_objectives() -> list[tuple[str, str]]:
+    from mbrl_bilevel.config import OBJECTIVE_CONFIGS
+
+    return [(name, _first_line(config)) for name, config in OBJECTIVE_CONFIGS.items()]
+
+
+def _list_solvers() -> list[tuple[str, str]]:
+    from mbrl_bilevel.bilevel import SOLVERS
+
+    return [(name, _first_line(solver)) for name, solver in SOLVERS.items()]
+
+
+def _list_configs() -> list[tuple[str, str]]:
+    from mbrl_bilevel.config import find_config, list_configs
+
+    rows = []
+    for name in list_configs():
+        first = find_config(name).read_text(encoding="utf-8").partition("\n")[0]
+        rows.append((name, first.removeprefix("#").strip()))
+    return rows
+
+
+LISTINGS: dict[str, Callable[[], list[tuple[str, str]]]] = {
+    "agents": _list_agents,
+    "configs": _list_configs,
+    "envs": _list_envs,
+    "objectives": _list_objectives,
+    "solvers": _list_solvers,
+}
+
+
+def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """Return the configuration's name, if given, and the overrides."""
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ConfigError(
+            f"one CONFIG at most, got {' and '.join(map(repr, names))}; overrides are key=value"
+        )
+    return (names[0] if names else None), [word for word in words if "=" in word]
+
+
+def _find(name: str) -> Path:
+    from mbrl_bilevel.config import find_config
+
+    return find_config(name)
+
+
+def _newest_run(config: str) -> Path:
+    from mbrl_bilevel.runs import latest_run
+
+    run = latest_run(RUNS, Path(config).stem)
+    if run is None:
+        raise MBRLError(f"no run of {config!r} below {RUNS}/ to resume; name one with --run-dir")
+    return run
+
+
+def _config_of(run_path: Path) -> Path:
+    from mbrl_bilevel.runs import RunDir
+
+    return RunDir.open(run_path).config_path
+
+
+def _result_line(result: dict[str, Any]) -> str:
+    success = f", success rate {result['success_rate']:.0%}" if "success_rate" in result else ""
+    return (
+        f"evaluation: {result['eval_return_mean']:.1f} +- {result['eval_return_std']:.1f} "
+        f"over {result['eval_episodes']} episodes{success}"
+    )
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]

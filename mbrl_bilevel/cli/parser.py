@@ -1,0 +1,100 @@
+"""What can be typed."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mbrl_bilevel import __version__
+from mbrl_bilevel.cli import commands
+
+DEFAULT_CONFIG = "pets_pendulum"
+
+
+class _LazyEpilogParser(argparse.ArgumentParser):
+    """Makes the list of fields only when help is asked for: it imports the agents."""
+
+    make_epilog: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        return text if self.make_epilog is None else f"{text}\n{self.make_epilog()}"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; each command sets `run`, a function of the parsed arguments."""
+    parser = argparse.ArgumentParser(
+        prog="mbrl-bilevel",
+        description="Model-based reinforcement learning with bilevel dynamics models.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=_LazyEpilogParser
+    )
+    _add_train(subparsers)
+    _add_evaluate(subparsers)
+    _add_list(subparsers)
+    return parser
+
+
+def _add_train(subparsers: Any) -> None:
+    train = subparsers.add_parser(
+        "train",
+        help="train an agent",
+        description="Train an agent as a configuration says, into a run folder.",
+    )
+    train.make_epilog = commands.describe_config
+    train.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG | key=value",
+        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_CONFIG}), then overrides",
+    )
+    train.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="the run's folder (default: runs/<config>/<date-time>-s<seed>)",
+    )
+    train.add_argument("--seed", type=int, metavar="N", help="short for seed=N")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in --run-dir, or of the newest run of CONFIG",
+    )
+    train.set_defaults(run=lambda arguments: commands.train(arguments, DEFAULT_CONFIG))
+
+
+def _add_evaluate(subparsers: Any) -> None:
+    evaluate = subparsers.add_parser(
+        "evaluate",
+        help="evaluate a trained agent",
+        description="Evaluate the newest checkpoint of a run.",
+    )
+    evaluate.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    evaluate.add_argument(
+        "--episodes", type=_positive, metavar="N", help="default: the run's eval.episodes"
+    )
+    evaluate.add_argument(
+        "--video", action="store_true", help="record the last episode to videos/evaluation.mp4"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    evaluate.set_defaults(run=commands.evaluate)
+
+
+def _add_list(subparsers: Any) -> None:
+    listing = subparsers.add_parser(
+        "list", help="list what there is", description="List what there is, a line each."
+    )
+    listing.add_argument("what", choices=sorted(commands.LISTINGS))
+    listing.set_defaults(run=commands.list_names)
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number

@@ -1,0 +1,112 @@
+"""Evaluation of an agent: in a run, and of a run that lies on disk."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mbrl_bilevel import build
+from mbrl_bilevel.config import TrainConfig, load_data
+from mbrl_bilevel.errors import CheckpointError
+from mbrl_bilevel.evaluation import (
+    Episode,
+    evaluate_episodes,
+    needs_mujoco,
+    prepare_headless_rendering,
+    summarise,
+)
+from mbrl_bilevel.experiments.report import write_video
+from mbrl_bilevel.runs import RunDir, derive_seed, latest_checkpoint, seed_everything
+from mbrl_bilevel.types import Predictor
+
+DEFAULT_FPS = 30
+
+
+def evaluate_agent(
+    config: TrainConfig[Any], agent: Predictor, num_episodes: int, *, record_last: bool = False
+) -> list[Episode]:
+    """Run episodes with seeds that are the run's own, and that training never uses."""
+    return evaluate_episodes(
+        agent,
+        lambda render_mode: build.build_env(config, render_mode),
+        num_episodes,
+        derive_seed(config.seed, "evaluation"),
+        record_last=record_last,
+    )
+
+
+def can_record(config: TrainConfig[Any]) -> bool:
+    """Return whether the environment can be rendered here; warn if it cannot."""
+    env = build.build_env(config)
+    render_modes = env.metadata.get("render_modes") or []
+    env.close()
+    if "rgb_array" not in render_modes:
+        warnings.warn(f"no video: {config.env.id} has no render mode rgb_array", stacklevel=2)
+        return False
+    if needs_mujoco(config.env.id) and prepare_headless_rendering() is None:
+        warnings.warn(
+            "no video: MuJoCo can render neither with a display nor by EGL or OSMesa "
+            "(on Debian: apt-get install libegl1 libosmesa6)",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def frames_per_second(config: TrainConfig[Any]) -> float:
+    """Return the speed at which the environment wants to be shown."""
+    env = build.build_env(config)
+    fps = env.metadata.get("render_fps") or DEFAULT_FPS
+    env.close()
+    return float(fps)
+
+
+def evaluate_run(
+    run_path: Path, num_episodes: int | None = None, *, video: bool = False
+) -> dict[str, Any]:
+    """Evaluate the newest checkpoint of a run, wherever the run lies.
+
+    Args:
+        run_path: The run's folder.
+        num_episodes: None: as many as its configuration says.
+        video: Record the last episode to `videos/evaluation.mp4`.
+
+    Returns:
+        Means as in summary.json, and `returns` and `lengths` of the episodes.
+
+    Raises:
+        MBRLError: If it is not a run, or its checkpoint is missing or damaged.
+    """
+    run = RunDir.open(run_path)
+    config = build.train_config(load_data(run.config_path))
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise CheckpointError(f"{run.checkpoints} holds no checkpoint: nothing to evaluate yet")
+    prepare_process(config)
+    record = video and can_record(config)
+    agent = build.build_agent(config, build.build_env(config))
+    agent.restore(checkpoint)
+    episodes = evaluate_agent(
+        config, agent, num_episodes or config.eval.episodes, record_last=record
+    )
+    result: dict[str, Any] = {
+        "env_id": config.env.id,
+        "agent": config.agent.name,
+        "objective": config.objective.name,
+        "seed": config.seed,
+        "env_steps": agent.num_timesteps,
+        **summarise(episodes),
+        "returns": [episode.total_reward for episode in episodes],
+        "lengths": [episode.length for episode in episodes],
+    }
+    if record and write_video(episodes[-1], run, "evaluation", frames_per_second(config)):
+        result["video"] = str(run.videos / "evaluation.mp4")
+    return result
+
+
+def prepare_process(config: TrainConfig[Any]) -> None:
+    """Set what is global: threads and the seeds that third-party code draws from."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    seed_everything(config.seed)

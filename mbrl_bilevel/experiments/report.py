@@ -1,0 +1,57 @@
+"""What a run leaves for the eye: plots and a video."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from mbrl_bilevel.evaluation import (
+    Episode,
+    calibration_curve,
+    ensemble_moments,
+    gaussian_calibration,
+    learning_curve,
+    save_figure,
+    trajectory,
+    write_mp4,
+)
+from mbrl_bilevel.runs import MetricsLogger, RunDir, read_metrics
+from mbrl_bilevel.types import Agent
+
+TRAJECTORY_STEPS = 50
+"""Steps of the open-loop prediction that is plotted."""
+
+
+def write_plots(
+    agent: Agent, episodes: Sequence[Episode], run: RunDir, logger: MetricsLogger | None
+) -> None:
+    """Plot the learning curve, an open-loop prediction and the one-step calibration.
+
+    The last two are of evaluation episodes, which the model has not seen.
+    """
+    figures = {"learning_curve": learning_curve(read_metrics(run.metrics_path))}
+    last = episodes[-1]
+    steps = min(last.length, TRAJECTORY_STEPS)
+    samples = agent.sample_trajectories(last.obs[0], last.actions[:steps])
+    figures["trajectory"] = trajectory(last.obs[: steps + 1], samples)
+    mean, std = ensemble_moments(
+        *agent.predict_next_obs(
+            np.concatenate([e.obs[:-1] for e in episodes]),
+            np.concatenate([e.actions for e in episodes]),
+        )
+    )
+    targets = np.concatenate([e.obs[1:] for e in episodes])
+    figures["calibration"] = calibration_curve(gaussian_calibration(mean, std, targets))
+    for name, figure in figures.items():
+        save_figure(figure, run.plots / f"{name}.png")
+        if logger is not None:
+            logger.log_figure(agent.num_timesteps, f"plots/{name}", figure)
+
+
+def write_video(episode: Episode, run: RunDir, name: str, fps: float) -> bool:
+    """Write the frames of an episode, if it has any; warn and return False if it has not."""
+    if not episode.frames:
+        warnings.warn("no video: the environment gave no frames", stacklevel=2)
+        return False
+    write_mp4(episode.frames, run.videos / f"{name}.mp4", fps)
+    return True
