@@ -18,8 +18,8 @@ help: ## list the targets
 
 train: $(RUNTIME) ## train an agent; CONFIG=pets_pendulum SEED=0
 	@run=runs/$(basename $(notdir $(CONFIG)))/$$(date +%Y%m%d-%H%M%S)-s$(SEED); \
-	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED) --run-dir "$$run" \
-	&& printf '\nThe run is in %s\nTo look at its curves: %s --logdir %s\n' \
+	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED) --run-dir "$$run" && \
+	printf '\nThe run is in %s\nTo see its curves: %s --logdir %s\n' \
 		"$$run" $(BIN)/tensorboard "$$run"
 
 test: lint type ## check style and types, then run every test

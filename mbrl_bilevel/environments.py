@@ -24,8 +24,10 @@ def make_env(
     try:
         return gym.make(env_id, **arguments)
     except ModuleNotFoundError as error:
-        module = env_id.partition(":")[0]
-        if error.name == module:
+        module, colon, _ = env_id.partition(":")
+        # Gymnasium raises a nameless error of its own, caused by the import's.
+        missing = error.name or getattr(error.__cause__, "name", None)
+        if colon and missing and f"{module}.".startswith(f"{missing}."):
             raise ConfigError(
                 f"env.id={env_id!r}: no module {module!r} can be imported; "
                 "is it installed, or in the current folder?"
@@ -43,6 +45,8 @@ def make_env(
         raise ConfigError(
             f"env.kwargs={dict(kwargs or {})!r} do not fit {env_id!r}: {error}"
         ) from None
+    except Exception as error:
+        raise EnvError(f"environment {env_id!r} failed while it was made: {error}") from error
 
 
 def full_env_id(spec: EnvSpec) -> str:

@@ -101,6 +101,7 @@ class Interaction:
         is started.
         """
         self.episode = state["episode"]
+        self.obs = state["obs"]
         self._set_record(state)
         self._forget_episode()
         if state["is_new_episode"]:

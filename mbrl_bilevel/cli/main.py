@@ -22,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # At the end, so that a folder called like an installed package hides nothing.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    warnings.showwarning = _show_warning
     arguments = parse(argv)
     try:
-        status: int = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = arguments.run(arguments)
     except MBRLError as error:
         print(f"mbrl-bilevel: error: {error}", file=sys.stderr)
         return error.exit_status

@@ -145,14 +145,22 @@ def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetail
 
 
 def _explain_unknown(model: type[BaseModel], key: str, fault: ErrorDetails) -> str:
-    # An error's location names the union variants on the way: theirs are the allowed fields.
-    fields = [f.key for f in describe_fields(model) if f.variant in (None, *fault["loc"])]
-    known = {*fields, *(field.rpartition(".")[0] for field in fields if "." in field)}
     parent, _, name = key.rpartition(".")
-    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
-    by_last_name = {k.rpartition(".")[2]: k for k in sorted(known)}
-    nearest = _nearest(name, siblings, prefix=f"{parent}." if parent else "")
-    ...
+    fields = list(describe_fields(model))
+    # An error's location names the variants on the way: what the others have is not allowed here.
+    present = [f.key for f in fields if f.variant in (None, *fault["loc"])]
+    known = {*present, *(k.rpartition(".")[0] for k in present if "." in k)}
+    siblings = {k.rpartition(".")[2]: k for k in sorted(known) if k.rpartition(".")[0] == parent}
+    anywhere = {f.key.rpartition(".")[2]: f.key for f in fields}
+    owners = [f.variant for f in fields if f.key == key and f.variant is not None]
+    near = _closest(name, siblings) or _closest(name, anywhere)
+    if owners:
+        hint = f", a setting of {' and '.join(owners)} only"
+    else:
+        hint = f", did you mean {({**anywhere, **siblings})[near]!r}?" if near else ""
+    where = f"in {parent!r}" if parent else "at the top level"
+    names = ", ".join(siblings)
+    return f"unknown key {key!r} (value {fault['input']!r}){hint}; allowed {where}: {names}"
 
 
 def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:
@@ -169,8 +177,12 @@ def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _nearest(name: str, allowed: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f", did you mean {matches[0]!r}?" if matches else ""
+    match = _closest(name, allowed)
+    return f", did you mean {match!r}?" if match else ""
+
+
+def _closest(name: str, allowed: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ class TerminationClassifier(nn.Module):
         input_size = 2 * obs_size + action_size
         self.normalizer = Normalizer(input_size)
         self.network = nn.Sequential(
-            nn.Linear(input_size, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+            _linear(input_size, 64), nn.SiLU(), _linear(64, 64), nn.SiLU(), _linear(64, 1)
         )
         for parameter in self.network.parameters():
             bound = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.0
@@ -75,3 +75,8 @@ class TerminationClassifier(nn.Module):
     def _logits(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalizer.normalize(inputs))
         return logits.squeeze(-1)
+
+
+def _linear(input_size: int, output_size: int) -> nn.Linear:
+    """A layer whose initial weights do not move the global generator."""
+    return nn.Linear(input_size, output_size, device="meta").to_empty(device="cpu")

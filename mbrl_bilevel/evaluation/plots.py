@@ -48,7 +48,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         metrics: the rows of metrics.jsonl; of each, "step" and, where present and finite,
-            "rollout/ep_rew_mean" and "eval/mean_reward" are drawn.
+            "rollout/ep_rew" and "eval/mean_reward" are drawn.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
@@ -57,7 +57,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         axes.xaxis.set_major_locator(_whole_numbers())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
-        steps, returns = _series(metrics, "rollout/ep_rew_mean")
+        steps, returns = _series(metrics, "rollout/ep_rew")
         if steps:
             axes.plot(
                 steps,

@@ -1,5 +1,6 @@
 """Evaluation of an agent: in a run, and of a run that lies on disk."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,36 @@ from mbrl_bilevel.evaluation import (
     summarise,
 )
 from mbrl_bilevel.experiments.report import write_video
-from mbrl_bilevel.runs import RunDir, derive_seed, latest_checkpoint, seed_everything
+from mbrl_bilevel.runs import (
+    RunDir,
+    derive_seed,
+    episode_progress,
+    latest_checkpoint,
+    seed_everything,
+)
 from mbrl_bilevel.types import Predictor
 
 DEFAULT_FPS = 30
 
 
 def evaluate_agent(
-    config: TrainConfig[Any], agent: Predictor, num_episodes: int, *, record_last: bool = False
+    config: TrainConfig[Any],
+    agent: Predictor,
+    num_episodes: int,
+    *,
+    record_last: bool = False,
+    show_progress: bool = False,
 ) -> list[Episode]:
     """Run episodes with seeds that are the run's own, and that training never uses."""
-    return evaluate_episodes(
-        agent,
-        lambda render_mode: build.build_env(config, render_mode),
-        num_episodes,
-        derive_seed(config.seed, "evaluation"),
-        record_last=record_last,
-    )
+    with episode_progress(num_episodes, enabled=show_progress) as advance:
+        return evaluate_episodes(
+            agent,
+            lambda render_mode: build.build_env(config, render_mode),
+            num_episodes,
+            derive_seed(config.seed, "evaluation"),
+            record_last=record_last,
+            on_episode=lambda _: advance(),
+        )
 
 
 def can_record(config: TrainConfig[Any]) -> bool:
@@ -44,6 +58,8 @@ def can_record(config: TrainConfig[Any]) -> bool:
     if "rgb_array" not in render_modes:
         warnings.warn(f"no video: {config.env.id} has no render mode rgb_array", stacklevel=2)
         return False
+    # Pygame's environments draw off the screen, but would look for one.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if needs_mujoco(config.env.id) and prepare_headless_rendering() is None:
         warnings.warn(
             "no video: MuJoCo can render neither with a display nor by EGL or OSMesa "
@@ -88,7 +104,11 @@ def evaluate_run(
     agent = build.build_agent(config, build.build_env(config))
     agent.restore(checkpoint)
     episodes = evaluate_agent(
-        config, agent, num_episodes or config.eval.episodes, record_last=record
+        config,
+        agent,
+        num_episodes or config.eval.episodes,
+        record_last=record,
+        show_progress=True,
     )
     result: dict[str, Any] = {
         "env_id": config.env.id,
@@ -100,8 +120,9 @@ def evaluate_run(
         "returns": [episode.total_reward for episode in episodes],
         "lengths": [episode.length for episode in episodes],
     }
-    if record and write_video(episodes[-1], run, "evaluation", frames_per_second(config)):
-        result["video"] = str(run.videos / "evaluation.mp4")
+    if record:
+        video_path = write_video(episodes[-1], run, "evaluation", frames_per_second(config))
+        result["video"] = str(video_path)
     return result
 
 

@@ -1,7 +1,7 @@
 """What a run leaves for the eye: plots and a video."""
 
-import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -48,10 +48,8 @@ def write_plots(
             logger.log_figure(agent.num_timesteps, f"plots/{name}", figure)
 
 
-def write_video(episode: Episode, run: RunDir, name: str, fps: float) -> bool:
-    """Write the frames of an episode, if it has any; warn and return False if it has not."""
-    if not episode.frames:
-        warnings.warn("no video: the environment gave no frames", stacklevel=2)
-        return False
-    write_mp4(episode.frames, run.videos / f"{name}.mp4", fps)
-    return True
+def write_video(episode: Episode, run: RunDir, name: str, fps: float) -> Path:
+    """Write the frames of an episode to `videos/<name>.mp4` and return that path."""
+    path = run.videos / f"{name}.mp4"
+    write_mp4(episode.frames, path, fps)
+    return path

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -10,7 +10,7 @@ from typing import Any
 
 from mbrl_bilevel import build
 from mbrl_bilevel.config import TrainConfig, to_yaml
-from mbrl_bilevel.evaluation import summarise
+from mbrl_bilevel.evaluation import Episode, summarise
 from mbrl_bilevel.experiments.evaluate import (
     can_record,
     evaluate_agent,
@@ -74,7 +74,16 @@ def train(
             recorder.save(agent)
             summary |= {"status": "interrupted", "env_steps": agent.num_timesteps}
             if not recorder.stop_requested:
-                summary |= _evaluate(config, agent, run, logger, record) | {"status": "completed"}
+                progress.close()
+                episodes = evaluate_agent(
+                    config,
+                    agent,
+                    config.eval.episodes,
+                    record_last=record,
+                    show_progress=show_progress,
+                )
+                summary |= _conclude(config, agent, episodes, run, logger)
+                summary["status"] = "completed"
         except Exception as error:
             summary |= {"status": "failed", "error": str(error), "env_steps": agent.num_timesteps}
             raise
@@ -92,14 +101,18 @@ def _restore(agent: Agent, run: RunDir) -> int:
     return agent.num_timesteps
 
 
-def _evaluate(
-    config: TrainConfig[Any], agent: Agent, run: RunDir, logger: MetricsLogger, record: bool
+def _conclude(
+    config: TrainConfig[Any],
+    agent: Agent,
+    episodes: Sequence[Episode],
+    run: RunDir,
+    logger: MetricsLogger,
 ) -> dict[str, float]:
-    episodes = evaluate_agent(config, agent, config.eval.episodes, record_last=record)
+    """Write down the final evaluation: metrics, plots, and a video if it was filmed."""
     result = summarise(episodes)
     logger.log(agent.num_timesteps, {"eval/mean_reward": result["eval_return_mean"]})
     write_plots(agent, episodes, run, logger)
-    if record:
+    if episodes[-1].frames:
         write_video(episodes[-1], run, "final", frames_per_second(config))
     return result
 

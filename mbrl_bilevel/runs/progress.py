@@ -1,6 +1,8 @@
 """How far a training run has come, on stderr: a live bar, or plain lines for a log."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
@@ -77,9 +79,32 @@ class TrainingProgress:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands; what is printed from now on comes below it."""
         if self._display is not None:
             self._display.close()
             self._display = None
+
+
+@contextmanager
+def episode_progress(num_episodes: int, *, enabled: bool = True) -> Iterator[Callable[[], None]]:
+    """Show the progress of an evaluation on stderr; yields what to call after each episode."""
+    console = Console(file=sys.stderr)
+    if enabled and not sys.stderr.isatty():
+        print(f"evaluating over {num_episodes} episodes", file=sys.stderr, flush=True)
+    columns = (
+        TextColumn("evaluating"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    live = enabled and sys.stderr.isatty() and not console.is_dumb_terminal
+    with Progress(*columns, console=console, disable=not live) as progress:
+        task = progress.add_task("", total=num_episodes)
+        yield lambda: progress.advance(task)
 
 
 class _Display(Protocol):

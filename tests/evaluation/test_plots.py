@@ -33,10 +33,10 @@ def assert_drawn(figure: Figure, tmp_path: Path) -> None:
 
 def test_learning_curve(tmp_path: Path) -> None:
     metrics: list[dict[str, Any]] = [
-        {"step": 400, "rollout/ep_rew_mean": -5.0, "eval/mean_reward": -4.0},
-        {"step": 200, "rollout/ep_rew_mean": -9.0, "model/val_nll": 1.0},
-        {"step": 600, "rollout/ep_rew_mean": float("nan")},
-        {"step": 800, "rollout/ep_rew_mean": None, "eval/mean_reward": -1.0},
+        {"step": 400, "rollout/ep_rew": -5.0, "eval/mean_reward": -4.0},
+        {"step": 200, "rollout/ep_rew": -9.0, "model/val_nll": 1.0},
+        {"step": 600, "rollout/ep_rew": float("nan")},
+        {"step": 800, "rollout/ep_rew": None, "eval/mean_reward": -1.0},
     ]
     figure = learning_curve(metrics)
     (axes,) = figure.axes

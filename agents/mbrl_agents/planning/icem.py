@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mbrl_agents.planning.base import EvaluateFn, PlannerState, shift
+from mbrl_agents.planning.base import EvaluateFn, PlannerState, finite_returns, shift
 from mbrl_agents.planning.cem import best_plans
 from mbrl_agents.planning.config import ICEMConfig
 from mbrl_agents.planning.noise import colored_noise
@@ -15,7 +15,7 @@ class ICEM:
 
     Plans are drawn with noise that is correlated over time; populations shrink from iteration to
     iteration; some elites enter the next iteration and, shifted, the next step; the centre is a
-    candidate of the last iteration; the best plan ever seen is the result.
+    candidate, in every iteration; the best plan ever seen is the result.
     """
 
     def __init__(self, config: ICEMConfig, plans: PlanDistribution) -> None:
@@ -35,21 +35,23 @@ class ICEM:
         config = self.config
         center, spread = state.center, self.plans.prior_spread(state.center)
         kept = state.elites
-        best_plan, best_return = self.plans.as_plan(center), None
+        best_plan = self.plans.as_plan(center)
+        best_return = torch.full(center.shape[:1], -torch.inf, device=center.device)
         for iteration in range(config.num_iterations):
-            candidates = torch.cat([self._draw(iteration, center, spread, generator), kept], dim=1)
-            if iteration == config.num_iterations - 1:
-                candidates = torch.cat([candidates, self.plans.as_plan(center)[:, None]], dim=1)
-            elites, returns = best_plans(candidates, evaluate(candidates), config.num_elites)
+            # The centre comes last, and wins ties below: where many plans are equally good (a
+            # reward for staying alive, say), their average is a better guess than any of them.
+            drawn = self._draw(iteration, center, spread, generator)
+            middle = self.plans.as_plan(center)
+            candidates = torch.cat([drawn, kept, middle[:, None]], dim=1)
+            returns = finite_returns(evaluate(candidates))
+            elites, elite_returns = best_plans(candidates, returns, config.num_elites)
+            better = elite_returns[:, 0] > best_return
+            best_plan = torch.where(better[:, None, None], elites[:, 0], best_plan)
+            best_return = torch.maximum(elite_returns[:, 0], best_return)
+            ties = returns[:, -1] >= best_return
+            best_plan = torch.where(ties[:, None, None], middle, best_plan)
             center, spread = self.plans.refit(elites, center, spread, config.momentum)
             kept = elites[:, : self.num_kept]
-            better = (
-                returns[:, 0] > best_return if best_return is not None else returns[:, 0].isfinite()
-            )
-            best_plan = torch.where(better[:, None, None], elites[:, 0], best_plan)
-            best_return = (
-                returns[:, 0] if best_return is None else returns[:, 0].maximum(best_return)
-            )
         prior = self.plans.prior_center(*center.shape[:2])
         # The new last step of a kept plan repeats the old one: any action is as good a guess.
         next_state = PlannerState(shift(center, prior), shift(kept, kept), state.step + 1)

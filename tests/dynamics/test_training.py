@@ -1,0 +1,355 @@
+"""One fit of a model: what is kept, when it ends, and that it repeats bit by bit."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.config import ModelConfig
+from mbrl_bilevel.data import BootstrapBatches, Transitions
+from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.errors import MBRLError
+from mbrl_bilevel.objectives import gaussian_nll
+from mbrl_bilevel.types import Gaussian
+from tests.dynamics.cases import CONFIGS, generator, linear_system, make_model, settings
+
+EACH_OBJECTIVE = pytest.mark.parametrize("objective", CONFIGS)
+TRAINING, HELD_OUT = linear_system(160), linear_system(40, seed=1)
+
+
+def fit(
+    model: DynamicsModel,
+    config: ModelConfig | None = None,
+    *,
+    training: Transitions = TRAINING,
+    held_out: Transitions = HELD_OUT,
+    seed: int = 0,
+) -> dict[str, float]:
+    trainer = ModelTrainer(model, config or settings(), seed)
+    return trainer.fit(training, held_out, generator(seed))
+
+
+def state(model: DynamicsModel) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def predict(model: DynamicsModel, data: Transitions) -> tuple[Gaussian, Tensor]:
+    """Predictions of all members and targets, both normalised."""
+    inputs, targets = model.tensors(data)
+    x, y = model.input_normalizer.normalize(inputs), model.target_normalizer.normalize(targets)
+    with torch.no_grad():
+        return model.network(x.expand(model.network.ensemble_size, *x.shape)), y
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+class ScriptedScores:
+    """Stands in for an objective's score: says what it is told, and copies the weights."""
+
+    def __init__(self, model: DynamicsModel, scores: list[list[float]]) -> None:
+        self.network = model.network
+        self.scores = iter(scores)
+        self.weights: list[list[Tensor]] = []
+
+    def __call__(self, _prediction: Gaussian, _target: Tensor) -> Tensor:
+        self.weights.append([p.detach().clone() for p in self.network.parameters()])
+        return torch.tensor(next(self.scores))
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> "ScriptedFit":
+    return ScriptedFit(monkeypatch)
+
+
+@dataclasses.dataclass
+class ScriptedFit:
+    """Fits a model whose held-out scores `[evaluations][E]` are given, the initial one first."""
+
+    monkeypatch: pytest.MonkeyPatch
+
+    def __call__(
+        self, scores: list[list[float]], **changes: int
+    ) -> tuple[DynamicsModel, ScriptedScores, dict[str, float]]:
+        evaluations = len(scores) - 1
+        config = settings(
+            ensemble_size=len(scores[0]), eval_every=2, num_updates=2 * evaluations, **changes
+        )
+        model = make_model(config=config)
+        script = ScriptedScores(model, scores)
+        self.monkeypatch.setattr(model.objective, "score", script)
+        return model, script, fit(model, config)
+
+
+def test_each_member_gets_the_weights_of_its_own_best_evaluation(scripted: ScriptedFit) -> None:
+    model, script, _ = scripted([[5, 5, 5], [4, 4, 6], [1, 4.5, 7], [3, 2, 5.5]], patience=9)
+    for member, best in enumerate([2, 3, 0]):
+        for parameter, kept in zip(model.network.parameters(), script.weights[best], strict=True):
+            assert torch.equal(parameter[member], kept[member])
+    assert not torch.equal(script.weights[2][0][0], script.weights[3][0][0])
+
+
+def test_an_evaluation_that_is_nan_is_never_the_best(scripted: ScriptedFit) -> None:
+    nan = float("nan")
+    model, script, _ = scripted([[nan, 5], [4, nan], [nan, nan]], patience=9)
+    for member, best in enumerate([1, 0]):
+        for parameter, kept in zip(model.network.parameters(), script.weights[best], strict=True):
+            assert torch.equal(parameter[member], kept[member])
+
+
+@pytest.mark.parametrize("elites", [1, 2, 4])
+def test_elites_are_the_members_with_the_best_scores(scripted: ScriptedFit, elites: int) -> None:
+    """Best over the whole fit, not at its end; in the order of the members."""
+    scores = [[9.0, 9.0, 9.0, 9.0], [3.0, 1.0, 5.0, 0.0], [2.0, 7.0, 4.0, 8.0]]
+    model, _, _ = scripted(scores, num_elite_members=elites)
+    assert model.elite_indices.tolist() == sorted([3, 1, 0, 2][:elites])
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_fit_ends_after_evaluations_without_progress(
+    scripted: ScriptedFit, patience: int
+) -> None:
+    scores = [[5.0, 5.0], [4.0, 5.0]] + [[4.0, 5.0]] * 8
+    _, script, metrics = scripted(scores, patience=patience)
+    assert metrics["model/num_updates"] == 2 * (1 + patience)
+    assert len(script.weights) == 2 + patience
+
+
+def test_one_members_progress_keeps_all_going_and_resets_the_count(scripted: ScriptedFit) -> None:
+    stuck, better = [5.0, 5.0], [5.0, 4.0]
+    scores = [stuck, stuck, better, better, better, better, better]
+    _, _, metrics = scripted(scores, patience=2)
+    assert metrics["model/num_updates"] == 2 * 4
+
+
+def test_progress_too_small_to_matter_does_not_count_but_is_kept(scripted: ScriptedFit) -> None:
+    scores = [[5.0], [4.999], [4.998], [4.997], [4.0]]
+    model, script, metrics = scripted(scores, patience=3)
+    assert metrics["model/num_updates"] == 2 * 3
+    kept = zip(model.network.parameters(), script.weights[3], strict=True)
+    assert all(torch.equal(parameter, weight) for parameter, weight in kept)
+
+
+@pytest.mark.parametrize("num_updates", [1, 7, 25])
+def test_a_fit_has_at_most_so_many_updates_and_looks_at_the_last(num_updates: int) -> None:
+    metrics = fit(make_model(), settings(num_updates=num_updates))
+    assert metrics["model/num_updates"] == num_updates
+    assert "model/train_loss" in metrics
+
+
+@EACH_OBJECTIVE
+def test_training_makes_better_predictions_and_reports_them(objective: str) -> None:
+    model = make_model(objective, learns_reward=True)
+    metrics = fit(model, settings(num_updates=300, lr=5e-3))
+    prediction, target = predict(model, HELD_OUT)
+    predictive = model.objective.predictive(prediction)
+    nll = gaussian_nll(predictive, target).mean()
+    rmse = (predictive.mean - target).square().mean().sqrt()
+    assert metrics["model/val_nll"] == pytest.approx(nll.item(), rel=1e-4)
+    assert metrics["model/val_rmse"] == pytest.approx(rmse.item(), rel=1e-4)
+    assert metrics["model/val_rmse"] < 0.3
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_only_elites_count_in_the_report() -> None:
+    config = settings(num_elite_members=1, lr=5e-3)
+    model = make_model(config=config)
+    metrics = fit(model, config)
+    prediction, target = predict(model, HELD_OUT)
+    scores = model.objective.score(prediction, target)
+    assert scores.argmin().item() == model.elite_indices.item()
+    assert metrics["model/val_nll"] == pytest.approx(scores.min().item(), rel=1e-4)
+
+
+@EACH_OBJECTIVE
+def test_outer_steps_are_taken_and_logged_by_the_bilevel_objective_alone(objective: str) -> None:
+    model = make_model(objective)
+    metrics = fit(model)
+    keys = ("outer_loss", "hypergradient_norm", "stationarity", "solver_residual", "u_mean")
+    is_bilevel = objective.startswith("bilevel")
+    assert [f"bilevel/{key}" in metrics for key in keys] == [is_bilevel] * len(keys)
+
+
+def test_the_fit_ends_at_the_outer_optimum_of_the_weights_it_keeps() -> None:
+    model = make_model("bilevel")
+    metrics = fit(model)
+    prediction, target = predict(model, HELD_OUT)
+    log_var = model.objective.solution_log_var
+    assert log_var is not None
+    second_moment = (prediction.mean - target).square().mean(dim=1)
+    torch.testing.assert_close(log_var.exp(), second_moment, rtol=1e-4, atol=0)
+    assert metrics["bilevel/hypergradient_norm"] < 1e-4
+
+
+def test_statistics_are_those_of_the_training_data() -> None:
+    model = make_model(learns_reward=True)
+    fit(model)
+    inputs, targets = model.tensors(TRAINING)
+    for normalizer, data in ((model.input_normalizer, inputs), (model.target_normalizer, targets)):
+        torch.testing.assert_close(normalizer.mean, data.mean(dim=0))
+        torch.testing.assert_close(normalizer.std, data.std(dim=0, correction=0))
+
+
+@pytest.mark.parametrize(("num_training", "num_held_out"), [(0, 5), (5, 0), (0, 0)])
+def test_an_empty_set_is_refused(num_training: int, num_held_out: int) -> None:
+    message = f"training and held-out transitions, got {num_training} and {num_held_out}"
+    with pytest.raises(MBRLError, match=message):
+        fit(make_model(), training=TRAINING[:num_training], held_out=HELD_OUT[:num_held_out])
+
+
+@EACH_OBJECTIVE
+def test_a_handful_of_transitions_is_enough(objective: str) -> None:
+    model = make_model(objective)
+    fit(model, training=TRAINING[:1], held_out=HELD_OUT[:1])
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["training", "held_out"])
+def test_values_that_are_not_finite_are_reported(objective: str, value: float, where: str) -> None:
+    sets = {"training": TRAINING, "held_out": HELD_OUT}
+    next_obs = sets[where].next_obs.copy()
+    next_obs[3, 0] = value
+    sets[where] = dataclasses.replace(sets[where], next_obs=next_obs)
+    with pytest.raises(MBRLError, match=r"is not finite: training diverged; lower model\.lr, or"):
+        fit(make_model(objective), training=sets["training"], held_out=sets["held_out"])
+
+
+@EACH_OBJECTIVE
+def test_divergence_is_reported(objective: str) -> None:
+    """The weights of before would be there to keep, but the optimiser could not go on."""
+    config = settings(lr=1e30)
+    with pytest.raises(MBRLError, match="training loss is not finite: training diverged"):
+        fit(make_model(objective, config), config)
+
+
+class TestMembersKeepToThemselves:
+    @EACH_OBJECTIVE
+    def test_a_members_data_does_not_change_another_members_weights(
+        self, objective: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fits = []
+        for first_members_rows in (0, 40):
+
+            class Batches(BootstrapBatches):
+                shift = first_members_rows
+
+                def __iter__(self) -> Iterator[Tensor]:
+                    for rows in super().__iter__():
+                        yield torch.cat([(rows[:1] + self.shift) % len(TRAINING), rows[1:]])
+
+            monkeypatch.setattr("mbrl_bilevel.dynamics.training.BootstrapBatches", Batches)
+            model = make_model(objective)
+            fit(model, settings(patience=100))
+            fits.append(state(model))
+        one, other = fits
+        for key in one:
+            if not key.startswith("network."):
+                continue
+            assert torch.equal(one[key][1:], other[key][1:]), key
+            has_gradient = "log_var" not in key or objective in ("nll", "beta_nll")
+            assert torch.equal(one[key][0], other[key][0]) is not has_gradient, key
+        for key in ("objective.reward.log_u", "objective.residual_log_var"):
+            if key in one:
+                # The members' outer problems are solved until the last of them is.
+                torch.testing.assert_close(one[key][1:], other[key][1:], rtol=0, atol=1e-5)
+                assert not torch.equal(one[key][0], other[key][0])
+
+    def test_members_that_start_alike_come_apart_on_their_own_samples(self) -> None:
+        model = make_model()
+        with torch.no_grad():
+            for parameter in model.network.parameters():
+                parameter.copy_(parameter[:1].expand_as(parameter).clone())
+        fit(model)
+        weight = model.network.weights[0]
+        assert not torch.equal(weight[0], weight[1])
+        assert not torch.equal(weight[1], weight[2])
+
+
+class TestReproducibility:
+    @pytest.fixture(autouse=True)
+    def short_termination_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mbrl_bilevel.dynamics.termination.NUM_UPDATES", 10)
+
+    @EACH_OBJECTIVE
+    def test_the_same_seed_gives_the_same_bits(self, objective: str) -> None:
+        runs = []
+        for _ in range(2):
+            model = make_model(objective, learns_reward=True, learns_termination=True)
+            metrics = fit(model)
+            runs.append((state(model), metrics))
+        assert equal(runs[0][0], runs[1][0])
+        assert runs[0][1] == runs[1][1]
+
+    def test_another_seed_does_not(self) -> None:
+        states = []
+        for seed in (0, 1):
+            model = make_model()
+            fit(model, seed=seed)
+            states.append(state(model))
+        assert not torch.equal(states[0]["network.weights.0"], states[1]["network.weights.0"])
+
+    def test_the_global_generator_is_neither_used_nor_moved(self) -> None:
+        states = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            model = make_model("bilevel", learns_reward=True, learns_termination=True)
+            fit(model)
+            assert torch.equal(before, torch.get_rng_state())
+            states.append(state(model))
+        assert equal(*states)
+
+    @EACH_OBJECTIVE
+    def test_a_restored_trainer_goes_on_as_if_it_had_never_stopped(self, objective: str) -> None:
+        config = settings(num_elite_members=2)
+
+        def trainer(seed: int) -> ModelTrainer:
+            model = make_model(
+                objective, config, seed=seed, learns_reward=True, learns_termination=True
+            )
+            return ModelTrainer(model, config, seed=5)
+
+        first = trainer(seed=0)
+        first.fit(TRAINING[:100], HELD_OUT[:20], generator(1))
+        saved = copy.deepcopy((first.model.state_dict(), first.state_dict()))
+        uninterrupted = first.fit(TRAINING, HELD_OUT, generator(2))
+        restored = trainer(seed=3)
+        restored.model.load_state_dict(saved[0])
+        restored.load_state_dict(saved[1])
+        resumed = restored.fit(TRAINING, HELD_OUT, generator(2))
+        assert equal(state(first.model), state(restored.model))
+        assert uninterrupted == resumed
+
+    def test_without_the_optimisers_state_it_would_not(self) -> None:
+        first = ModelTrainer(make_model(), settings(), seed=5)
+        first.fit(TRAINING, HELD_OUT, generator(1))
+        forgetful = ModelTrainer(make_model(seed=3), settings(), seed=5)
+        forgetful.model.load_state_dict(copy.deepcopy(first.model.state_dict()))
+        for trainer in (first, forgetful):
+            trainer.fit(TRAINING, HELD_OUT, generator(2))
+        assert not equal(state(first.model), state(forgetful.model))
+
+
+def test_a_second_fit_goes_on_from_the_first() -> None:
+    model = make_model()
+    trainer = ModelTrainer(model, settings(lr=3e-3), seed=0)
+    first = trainer.fit(TRAINING, HELD_OUT, generator(0))
+    second = trainer.fit(TRAINING, HELD_OUT, generator(1))
+    assert second["model/val_nll"] < first["model/val_nll"]
+
+
+def test_terminations_are_learned_along_with_the_dynamics() -> None:
+    model = make_model(learns_termination=True)
+    fit(model, training=linear_system(600))
+    assert model.termination is not None
+    data = linear_system(300, seed=2)
+    inputs = torch.as_tensor(data.obs), model.codec.encode(data.actions)
+    found = model.termination(*inputs, torch.as_tensor(data.next_obs))
+    assert (found.numpy() == data.terminated).mean() > 0.9
