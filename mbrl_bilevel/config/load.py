@@ -129,7 +129,7 @@ def _expand_name(data: dict[str, Any], parts: list[str]) -> None:
 
 
 def _explain(model: type[BaseModel], data: Mapping[str, Any], fault: ErrorDetails) -> str:
-    path = _path_in_data(data, fault["loc"])
+    path = _path_in_data(data, fault["loc"], is_missing=fault["type"] == "missing")
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         return _explain_unknown(model, key, fault)
@@ -163,14 +163,14 @@ def _explain_unknown(model: type[BaseModel], key: str, fault: ErrorDetails) -> s
     return f"unknown key {key!r} (value {fault['input']!r}){hint}; allowed {where}: {names}"
 
 
-def _path_in_data(data: Any, loc: tuple[int | str, ...]) -> list[str]:
+def _path_in_data(data: Any, loc: tuple[int | str, ...], *, is_missing: bool) -> list[str]:
     """Drop from an error's location the names of union variants, which are not keys."""
     path: list[str] = []
     for depth, part in enumerate(loc):
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
-            if depth < len(loc) - 1 or not isinstance(data, dict):
+            if depth < len(loc) - 1 or not is_missing:
                 continue
         path.append(str(part))
     return path

@@ -95,7 +95,7 @@ class TrainConfig(StrictConfig, Generic[AgentConfigT]):
     )
     model: ModelConfig = ModelConfig()
     total_timesteps: PositiveInt = Field(description="environment steps of the run")
-    seed: NonNegativeInt = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=0, description="reproduces the run bit for bit on one machine"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where tensors live")

@@ -56,6 +56,7 @@ def train(
     agent = build.build_agent(config, build.build_env(config))
     run = RunDir.open(run_path) if resume else RunDir.create(run_path)
     start = _restore(agent, run) if resume else 0
+    past = _past_metrics(run, start) if resume else []
     write_text_atomic(run.config_path, to_yaml(config))
     with (
         MetricsLogger(run.path, resume_step=start if resume else None) as logger,
@@ -63,7 +64,6 @@ def train(
             config.total_timesteps, start_step=start, enabled=show_progress
         ) as progress,
     ):
-        past = read_metrics(run.metrics_path) if resume else []
         recorder = Recorder(
             config, run, logger, progress, lambda a, n: evaluate_agent(config, a, n), past
         )
@@ -84,6 +84,9 @@ def train(
                 )
                 summary |= _conclude(config, agent, episodes, run, logger)
                 summary["status"] = "completed"
+        except KeyboardInterrupt:  # the second one: what came after the last checkpoint is lost
+            summary |= {"status": "interrupted", "env_steps": agent.num_timesteps}
+            raise
         except Exception as error:
             summary |= {"status": "failed", "error": str(error), "env_steps": agent.num_timesteps}
             raise
@@ -99,6 +102,13 @@ def _restore(agent: Agent, run: RunDir) -> int:
     if checkpoint is not None:
         agent.restore(checkpoint)
     return agent.num_timesteps
+
+
+def _past_metrics(run: RunDir, start: int) -> list[dict[str, Any]]:
+    """Return what was logged up to the checkpoint; fails before the run is changed."""
+    if not run.metrics_path.exists():
+        return []
+    return [row for row in read_metrics(run.metrics_path) if row["step"] <= start]
 
 
 def _conclude(

@@ -211,6 +211,19 @@ def test_with_ts1_particles_meet_new_members_at_each_step() -> None:
     assert 0.45 < changes < 0.9
 
 
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
+def test_returns_are_judged_by_the_same_propagation(propagation: Propagation) -> None:
+    model = box_model()
+    sampler(model, 6, propagation).returns(*start_and_plans(), generator())
+    trails = model.calls[-1][3][:, 0, 0]
+    digits = torch.stack([torch.div(trails, 10**k, rounding_mode="floor") % 10 for k in range(5)])
+    keep_theirs = (digits == digits[0]).all(dim=0)
+    if propagation == "ts1":
+        assert not keep_theirs.all()
+    else:
+        assert keep_theirs.all()
+
+
 @pytest.mark.parametrize("propagation", ["tsinf", "mean"])
 def test_otherwise_particles_keep_their_member(propagation: Propagation) -> None:
     trajectories = sampler(box_model(), 6, propagation).trajectories(

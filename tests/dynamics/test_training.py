@@ -175,6 +175,26 @@ def test_outer_steps_are_taken_and_logged_by_the_bilevel_objective_alone(objecti
     assert [f"bilevel/{key}" in metrics for key in keys] == [is_bilevel] * len(keys)
 
 
+@pytest.mark.parametrize(("num_updates", "steps"), [(9, 0), (10, 1), (35, 3)])
+def test_an_outer_step_every_so_many_updates_on_held_out_data(
+    monkeypatch: pytest.MonkeyPatch, num_updates: int, steps: int
+) -> None:
+    model = make_model("bilevel")
+    assert model.objective.outer_every == 10
+    targets: list[Tensor] = []
+    outer_step = model.objective.outer_step
+
+    def spy(prediction: Gaussian, target: Tensor) -> dict[str, float]:
+        targets.append(target)
+        return outer_step(prediction, target)
+
+    monkeypatch.setattr(model.objective, "outer_step", spy)
+    fit(model, settings(num_updates=num_updates))
+    assert len(targets) == steps
+    for target in targets:
+        assert torch.equal(target, predict(model, HELD_OUT)[1])
+
+
 def test_the_fit_ends_at_the_outer_optimum_of_the_weights_it_keeps() -> None:
     model = make_model("bilevel")
     metrics = fit(model)

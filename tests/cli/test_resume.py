@@ -1,0 +1,281 @@
+"""`mbrl-bilevel train --resume`, and what stops a run before."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mbrl_bilevel.runs import latest_checkpoint
+from tests.agents.small import assert_identical
+from tests.cli.conftest import OwnModule
+from tests.cli.small import TINY, cli, final_state, metrics, resume, snapshot, summary, train
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+PATIENCE_S = 240.0
+
+SIGNALLING = """
+import os
+import signal
+
+import gymnasium as gym
+import numpy as np
+
+
+class Signalling(gym.Env):
+    "Sends signals to its own process at one of its steps."
+
+    observation_space = gym.spaces.Box(-10, 10, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, at=0, signals=()):
+        self.num_steps, self.at, self.signals = 0, at, signals
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.obs = self.np_random.normal(size=2).astype(np.float32)
+        return self.obs, {}
+
+    def step(self, action):
+        self.num_steps += 1
+        self.obs = (0.9 * self.obs + 0.1 * action).astype(np.float32)
+        if self.num_steps == self.at:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+        return self.obs, float(self.obs[0]), False, False, {}
+
+
+gym.register("Signalling-v0", Signalling)
+"""
+
+
+def without_evaluations(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every run that comes to its end logs an evaluation there: a run stopped early one more."""
+    return [row for row in rows if "eval/mean_reward" not in row]
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A completed run of 60 steps, with checkpoints of 40 and 60, to do with as one likes."""
+    return Path(shutil.copytree(finished_run, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("stop", [10, 20, 25, 40, 47])
+def test_a_run_in_two_parts_equals_the_uninterrupted_one(
+    finished_run: Path, tmp_path: Path, stop: int
+) -> None:
+    # 10: all actions random; 20: just after the first fit; 25: between two episodes;
+    # 40: a fit and in the middle of an episode; 47: between two fits, off the checkpoints' grid.
+    parts = tmp_path / "parts"
+    assert train(parts, f"total_timesteps={stop}") == 0
+    assert summary(parts)["env_steps"] == stop
+    assert resume(parts, "total_timesteps=60") == 0
+    assert_identical(final_state(parts), final_state(finished_run))
+    assert without_evaluations(metrics(parts)) == without_evaluations(metrics(finished_run))
+    assert metrics(parts)[-1] == metrics(finished_run)[-1]
+    result = summary(parts)
+    assert result["status"] == "completed"
+    assert result["eval_return_mean"] == summary(finished_run)["eval_return_mean"]
+    config = (parts / "config.yaml").read_text().replace("video: false", "video: true")
+    assert config == (finished_run / "config.yaml").read_text()
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_logged_anew(
+    finished_run: Path, run: Path
+) -> None:
+    """As after a crash between two checkpoints."""
+    shutil.rmtree(run / "checkpoints" / "step_00000060")
+    (run / "summary.json").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 60, "ti')  # cut short
+    assert resume(run) == 0
+    assert metrics(run) == metrics(finished_run)
+    assert_identical(final_state(run), final_state(finished_run))
+    events = EventAccumulator(str(run))  # type: ignore[no-untyped-call]
+    events.Reload()  # type: ignore[no-untyped-call]
+    fits = events.Scalars("model/val_nll")  # type: ignore[no-untyped-call]
+    assert [event.step for event in fits] == [20, 40, 60]
+
+
+def test_a_run_without_a_checkpoint_starts_again(finished_run: Path, run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").mkdir()
+    assert resume(run) == 0
+    assert metrics(run) == metrics(finished_run)
+    assert_identical(final_state(run), final_state(finished_run))
+
+
+def test_a_finished_run_is_only_evaluated_again(
+    finished_run: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(run, "eval.episodes=2") == 0
+    assert_identical(final_state(run), final_state(finished_run))
+    assert without_evaluations(metrics(run)) == without_evaluations(metrics(finished_run))
+    result = summary(run)
+    assert (result["status"], result["env_steps"], result["eval_episodes"]) == ("completed", 60, 2)
+    assert "over 2 episodes" in capsys.readouterr().out
+
+
+def test_time_goes_on_where_it_stopped(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[2]["time_s"] = 1000.0  # at step 40
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.rmtree(run / "checkpoints" / "step_00000060")
+    assert resume(run) == 0
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["time_s"] >= 1000
+    assert summary(run)["wall_time_s"] >= 1000
+
+
+def test_without_a_folder_the_newest_run_of_the_configuration_goes_on(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs" / "pets_pendulum"
+    for name in ("20250101-000000-s0", "20250203-000000-s0", "20250202-000000-s9"):
+        shutil.copytree(finished_run, runs / name)
+    shutil.copytree(finished_run, tmp_path / "runs" / "pets_other" / "20260101-000000-s0")
+    before = snapshot(tmp_path)
+    assert cli("train", "--resume", "eval.video=false") == 0
+    assert "run:        runs/pets_pendulum/20250203-000000-s0\n" in capsys.readouterr().out
+    after = snapshot(tmp_path)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed
+    assert all(name.startswith("runs/pets_pendulum/20250203-000000-s0/") for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--run-dir", "nowhere"], "nowhere is not a run folder: it has no config.yaml"),
+        (["--run-dir", "empty"], "empty is not a run folder: it has no config.yaml"),
+        ([], "no run of 'pets_pendulum' below runs/ to resume; name one with --run-dir"),
+        (["pets_cartpole_swingup"], "no run of 'pets_cartpole_swingup' below runs/ to resume"),
+    ],
+)
+def test_where_there_is_no_run_nothing_is_resumed(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert cli("train", "--resume", *words) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"mbrl-bilevel: error: {message}")
+    assert (out, err.count("\n")) == ("", 1)
+    assert snapshot(tmp_path) == {"empty": "folder"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["agent.planner.horizon=4"], "saved with agent="),
+        (["model.hidden_sizes=[16]"], "saved with model="),
+        (["objective=nll"], "saved with objective="),
+        (["seed=1"], "saved with seed=0, but this one has seed=1"),
+        (["env.id=MountainCarContinuous-v0"], "saved with an exact reward"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another_one(
+    overrides: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(run)
+    assert resume(run, "eval.video=false", "total_timesteps=80", *overrides) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert "step_00000060" in err
+    assert snapshot(run) == before
+
+
+def test_damaged_metrics_stop_a_run_before_anything_is_changed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([rows[0], "{broken", *rows[2:], ""]))
+    before = snapshot(run)
+    assert resume(run, "total_timesteps=80") == 1
+    err = capsys.readouterr().err
+    assert "metrics.jsonl, line 2: not valid JSON" in err
+    assert err.count("\n") == 1
+    assert snapshot(run) == before
+
+
+def test_ctrl_c_saves_and_the_run_can_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    words = [*TINY, "eval.video=false", "checkpoint.every=100000"]
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    command = ["train", "pets_pendulum", *words, "total_timesteps=100000", "--run-dir", "stopped"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mbrl_bilevel", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for_metrics(stopped, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    steps = summary(stopped)["env_steps"]
+    assert summary(stopped)["status"] == "interrupted"
+    assert 20 <= steps < 100_000
+    checkpoint = latest_checkpoint(stopped / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.name == f"step_{steps:08d}"
+    assert f"stopped at {steps} steps, saved; go on with:\n" in out
+    assert out.endswith("  mbrl-bilevel train --resume --run-dir stopped\n")
+
+    total = f"total_timesteps={steps + 30}"
+    assert resume(stopped, total) == 0
+    assert train(whole, *words, total) == 0
+    assert_identical(final_state(stopped), final_state(whole))
+    assert metrics(stopped) == metrics(whole)
+
+
+def wait_for_metrics(run: Path, process: subprocess.Popen[str]) -> None:
+    """Return when a run has logged its first line."""
+    deadline = monotonic() + PATIENCE_S
+    path = run / "metrics.jsonl"
+    while not (path.exists() and path.read_text().count("\n")):
+        assert process.poll() is None, process.communicate()
+        assert monotonic() < deadline
+        sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_step_under_way(
+    number: signal.Signals,
+    own_module: OwnModule,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own_module("signalling", SIGNALLING)
+    run, handler = tmp_path / "run", signal.getsignal(number)
+    kwargs = f"env.kwargs={{max_episode_steps: 25, at: 33, signals: [{int(number)}]}}"
+    assert train(run, "env.id=signalling:Signalling-v0", kwargs) == 130
+    assert summary(run)["status"] == "interrupted"
+    assert summary(run)["env_steps"] == 33
+    assert final_state(run)["state"]["num_timesteps"] == 33
+    assert "mbrl-bilevel train --resume --run-dir" in capsys.readouterr().out
+    assert signal.getsignal(number) is handler
+
+
+def test_a_second_ctrl_c_does_not_wait_and_leaves_an_honest_summary(
+    own_module: OwnModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_module("signalling", SIGNALLING)
+    run = tmp_path / "run"
+    kwargs = "env.kwargs={max_episode_steps: 25, at: 33, signals: [2, 2]}"
+    assert train(run, "env.id=signalling:Signalling-v0", kwargs) == 130
+    assert "mbrl-bilevel: interrupted" in capsys.readouterr().err
+    assert summary(run)["status"] == "interrupted"
+    assert summary(run)["env_steps"] == 32  # the 33rd was not finished
+    assert final_state(run)["state"]["num_timesteps"] == 20
