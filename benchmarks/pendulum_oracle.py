@@ -1,4 +1,4 @@
-"""How much does planning lose in a learned model? The same planner, on the pendulum's true equations.
+"""What does planning lose in a learned model? The same planner on the true equations.
 
     python benchmarks/pendulum_oracle.py RUN_DIR [RUN_DIR ...]
 
@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from mbrl_agents import PETS
 from mbrl_bilevel import build
 from mbrl_bilevel.config import load_data
@@ -17,7 +19,6 @@ from mbrl_bilevel.evaluation import evaluate_episodes, summarise
 from mbrl_bilevel.experiments import evaluate_run
 from mbrl_bilevel.runs import RunDir, derive_seed
 from mbrl_envs.tasks.pendulum import reward_fn
-from torch import Tensor
 
 TIME_STEP, GRAVITY, LENGTH, MASS, MAX_SPEED = 0.05, 10.0, 1.0, 1.0, 8.0
 

@@ -57,8 +57,8 @@ class GaussianEnsemble(nn.Module):
         return Gaussian(mean, bound_log_var(raw_log_var, self.min_log_var, self.max_log_var))
 
     def bounds_width(self) -> Tensor:
-        """Return the mean width of the log-variance bounds, a scalar to be kept small."""
-        return (self.max_log_var - self.min_log_var).mean()
+        """Return each member's mean width of the log-variance bounds, `[E]`; to be kept small."""
+        return (self.max_log_var - self.min_log_var).mean(dim=(1, 2))
 
 
 def multi_layer(x: Tensor, layers: Layers) -> Tensor:

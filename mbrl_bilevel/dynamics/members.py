@@ -7,6 +7,9 @@ from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var, mult
 from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.types import Gaussian
 
+CONSTANT_LOG_VAR = -40.0
+"""Stands for no variance at all, in raw units, and keeps everything finite."""
+
 
 class MemberModels:
     """P members (repetitions allowed) that map raw inputs to raw targets.
@@ -42,9 +45,12 @@ class MemberModels:
         weight = weight / input_normalizer.std[:, None]
         self._layers[0] = (weight, bias - input_normalizer.mean @ weight[:, None])
         weight, bias = self._layers[-1]
-        scale, shift = target_normalizer.std, target_normalizer.mean
+        # A target that has never varied is predicted as it is: a planner would take the network's
+        # small errors there for differences between plans.
+        varies, shift = target_normalizer.varies, target_normalizer.mean
+        scale = target_normalizer.std * varies
         mean_layer = (weight[..., :size] * scale, bias[..., :size] * scale + shift)
-        self._log_scale = 2 * scale.log()
+        self._log_scale = (2 * target_normalizer.std.log()).where(varies, CONSTANT_LOG_VAR)
         self._log_var: Tensor | None = None
         if solution_log_var is not None:
             self._layers[-1] = mean_layer

@@ -13,11 +13,13 @@ class Normalizer(nn.Module):
 
     mean: Tensor
     std: Tensor
+    varies: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
+        self.register_buffer("varies", torch.ones(size, dtype=torch.bool))
 
     def fit(self, data: Tensor) -> None:
         """Set the statistics to those of `data` `[N, D]`.
@@ -30,6 +32,7 @@ class Normalizer(nn.Module):
         constant = std <= 1e-6 * torch.clamp(mean.abs(), min=1.0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(constant, torch.ones_like(std), std))
+        self.varies.copy_(~constant)
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return `(x - mean) / std`, `[..., D]`."""

@@ -102,7 +102,7 @@ class ModelTrainer:
         for num_updates, rows in enumerate(batches, start=1):
             index = rows.to(x.device)
             losses = objective.loss(network(x[index]), y[index])
-            loss = losses.sum() + BOUNDS_PENALTY * network.bounds_width()
+            loss = losses.sum() + BOUNDS_PENALTY * network.bounds_width().sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()

@@ -54,13 +54,14 @@ def can_record(config: TrainConfig[Any]) -> bool:
     """Return whether the environment can be rendered here; warn if it cannot."""
     env = build.build_env(config)
     render_modes = env.metadata.get("render_modes") or []
+    env_id = env.spec.id if env.spec is not None else config.env.id  # with its version
     env.close()
     if "rgb_array" not in render_modes:
         warnings.warn(f"no video: {config.env.id} has no render mode rgb_array", stacklevel=2)
         return False
     # Pygame's environments draw off the screen, but would look for one.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    if needs_mujoco(config.env.id) and prepare_headless_rendering() is None:
+    if needs_mujoco(env_id) and prepare_headless_rendering() is None:
         warnings.warn(
             "no video: MuJoCo can render neither with a display nor by EGL or OSMesa "
             "(on Debian: apt-get install libegl1 libosmesa6)",

@@ -48,7 +48,9 @@ def test_a_run_is_evaluated_wherever_it_lies_and_from_anywhere(
     assert snapshot(tmp_path / "second").keys() == {"out.json"}
 
 
-def test_the_number_of_episodes_can_be_chosen(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_episodes_can_be_chosen(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli("evaluate", run, "--episodes", 3, "--json", "out.json") == 0
     result = json.loads(Path("out.json").read_text())
     assert len(result["returns"]) == len(set(result["returns"])) == result["eval_episodes"] == 3

@@ -61,7 +61,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("env.id", "str", "required"),
         ("env.kwargs", "dict[str, Any]", "{}"),
         ("total_timesteps", "int >=1", "required"),
-        ("seed", "int >=0", "0"),
+        ("seed", "int >=0 <4294967296", "0"),
         ("device", "auto | cpu | cuda", "auto"),
         ("eval.video", "bool", "true"),
         ("model.lr", "float >0", "0.001"),

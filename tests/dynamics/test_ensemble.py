@@ -68,7 +68,7 @@ def test_the_log_variance_stays_within_its_bounds() -> None:
     torch.testing.assert_close(log_var[..., 0], torch.full((E, 10), 0.5), rtol=0, atol=1e-3)
     torch.testing.assert_close(log_var[..., 1], torch.full((E, 10), -10.0), rtol=0, atol=1e-3)
     assert ((log_var[..., 2] > -9) & (log_var[..., 2] < 0)).all()
-    assert network.bounds_width().item() == pytest.approx(10.5)
+    assert network.bounds_width().tolist() == pytest.approx([10.5] * network.ensemble_size)
 
 
 def test_initial_weights_come_from_the_generator_and_differ_between_members() -> None:

@@ -66,7 +66,7 @@ class TrajectorySampler:
         for t in range(horizon):
             if self.propagation == "ts1" and t > 0:
                 order = self._shuffled(self.num_particles, generator)
-                current, total = current[order], total[order]
+                current = current[order]
                 alive = None if alive is None else alive[order]
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
