@@ -17,10 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(RUNTIME) ## train an agent; CONFIG=pets_pendulum SEED=0
-	@run=runs/$(basename $(notdir $(CONFIG)))/$$(date +%Y%m%d-%H%M%S)-s$(SEED); \
-	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED) --run-dir "$$run" && \
-	printf '\nThe run is in %s\nTo see its curves: %s --logdir %s\n' \
-		"$$run" $(BIN)/tensorboard "$$run"
+	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED)
 
 test: lint type ## check style and types, then run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)

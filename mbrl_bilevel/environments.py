@@ -42,6 +42,8 @@ def make_env(
     except gym.error.Error as error:
         raise ConfigError(f"env.id={env_id!r} cannot be made: {error}") from None
     except TypeError as error:
+        if not kwargs:
+            raise EnvError(f"environment {env_id!r} failed while it was made: {error}") from error
         raise ConfigError(
             f"env.kwargs={dict(kwargs or {})!r} do not fit {env_id!r}: {error}"
         ) from None

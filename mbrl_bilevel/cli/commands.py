@@ -1,5 +1,7 @@
 """What the commands do. Heavy imports wait until a command needs them."""
 
+import shutil
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
@@ -38,7 +40,7 @@ def train(arguments: Namespace, default_config: str) -> int:
         return 130
     print(_result_line(summary))
     print(f"took:       {summary['wall_time_s']:.0f} s for {summary['env_steps']} steps")
-    print(f"watch:      tensorboard --logdir {run_path}")
+    print(f"watch:      {_tensorboard()} --logdir {run_path}")
     return 0
 
 
@@ -175,6 +177,15 @@ def _result_line(result: dict[str, Any]) -> str:
         f"evaluation: {result['eval_return_mean']:.1f} +- {result['eval_return_std']:.1f} "
         f"over {result['eval_episodes']} episodes{success}"
     )
+
+
+def _tensorboard() -> str:
+    """Return how TensorBoard can be started, from an environment that is not activated, too."""
+    beside_python = Path(sys.executable).parent / "tensorboard"
+    if shutil.which("tensorboard") or not beside_python.exists():
+        return "tensorboard"
+    here = Path.cwd()
+    return str(beside_python.relative_to(here) if here in beside_python.parents else beside_python)
 
 
 def _first_line(thing: object) -> str:

@@ -43,7 +43,7 @@ def prepare_headless_rendering() -> str | None:
     - There is a display, or this is not Linux: nothing is changed, "glfw" is returned.
     - Otherwise "egl", then "osmesa" is tried in a subprocess; the first that renders is put in
       MUJOCO_GL, for this process and those it starts. On Debian they come with the packages
-      libegl1 and libosmesa6.
+      libegl1, libgl1 and libosmesa6.
 
     Call it before the first environment renders and, for `mujoco.Renderer` to work too, before
     mujoco is imported. A probe takes about a second; its result is remembered.

@@ -64,7 +64,7 @@ def can_record(config: TrainConfig[Any]) -> bool:
     if needs_mujoco(env_id) and prepare_headless_rendering() is None:
         warnings.warn(
             "no video: MuJoCo can render neither with a display nor by EGL or OSMesa "
-            "(on Debian: apt-get install libegl1 libosmesa6)",
+            "(on Debian: apt-get install libegl1 libgl1 libosmesa6)",
             stacklevel=2,
         )
         return False

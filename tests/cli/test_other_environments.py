@@ -1,11 +1,10 @@
 """Environments that the project has never seen: reward and termination are learned."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import OwnModule
+from tests.agents.small import assert_identical
 from tests.cli.small import (
     EPISODE_LENGTH,
     TINY,
@@ -13,6 +12,7 @@ from tests.cli.small import (
     final_state,
     metrics,
     program,
+    resume,
     summary,
     train,
     video_frames,
@@ -44,37 +44,35 @@ gym.register("MyEnv-v0", MyEnv, max_episode_steps=25)
 """
 
 
-@pytest.mark.parametrize(
-    ("env_id", "width"), [("MountainCarContinuous-v0", 600), ("CartPole-v1", 600)]
-)
-def test_of_gymnasium(env_id: str, width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("env_id", ["MountainCarContinuous-v0", "CartPole-v1"])
+def test_of_gymnasium(env_id: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(run, f"env.id={env_id}", "eval.video=true") == 0
     result = summary(run)
     assert (result["status"], result["env_id"]) == ("completed", env_id)
     tags = {tag for row in metrics(run) for tag in row}
     assert {"model/val_nll", "bilevel/outer_loss", "rollout/ep_rew_mean"} <= tags
-    frames = video_frames(run / "videos" / "final.mp4", 400, width)
+    frames = video_frames(run / "videos" / "final.mp4", 400, 600)
     assert len(frames) == result["eval_length_mean"] + 1
-    assert {path.stem for path in (run / "plots").iterdir()} == {
-        "calibration",
-        "learning_curve",
-        "trajectory",
-    }
+    plots = {path.stem for path in (run / "plots").iterdir()}
+    assert plots == {"calibration", "learning_curve", "trajectory"}
+    assert final_state(run)["learns"] == {"reward": True, "termination": True}
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_discrete_actions_terminations_and_learned_rewards_are_recorded(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert train(run, "env.id=CartPole-v1") == 0
-    buffer = final_state(run)["state"]["buffer"]
-    stored = {
-        key: value
-        for part in buffer.values()
-        if isinstance(part, dict)
-        for key, value in part.items()
-    }
-    print(buffer.keys(), stored.keys())
+def test_discrete_actions_and_terminations_are_recorded_and_resumed(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(whole, "env.id=CartPole-v1") == 0
+    buffer = final_state(whole)["state"]["buffer"]["arrays"]
+    assert set(buffer["actions"].tolist()) == {0, 1}
+    assert set(buffer["rewards"].tolist()) == {1.0}
+    episodes = [row for row in metrics(whole) if "rollout/ep_len" in row]
+    ended_by_the_task = [row for row in episodes if row["rollout/ep_len"] < EPISODE_LENGTH]
+    assert buffer["terminated"].sum() == len(ended_by_the_task) > 2
+
+    assert train(parts, "env.id=CartPole-v1", "total_timesteps=45") == 0
+    assert resume(parts, "total_timesteps=60") == 0
+    assert_identical(final_state(parts), final_state(whole))
 
 
 def test_of_one_s_own_in_the_current_folder(
