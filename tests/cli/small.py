@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 
 from mbrl_bilevel.cli import main
 from mbrl_bilevel.runs import latest_checkpoint, load_checkpoint
@@ -58,8 +61,7 @@ def cli(*words: object) -> int:
     try:
         return main([str(word) for word in words])
     except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
+        return int(stop.code or 0)
 
 
 def train(run: Path, *overrides: object, config: str = "pets_pendulum") -> int:
@@ -101,6 +103,13 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without the times."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{tag: value for tag, value in row.items() if tag not in TIMES} for row in rows]
+
+
+def events(run: Path) -> EventAccumulator:
+    """What TensorBoard reads."""
+    accumulator = EventAccumulator(str(run))
+    accumulator.Reload()
+    return accumulator
 
 
 def summary(run: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the command line says about itself."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import gymnasium as gym
@@ -110,7 +111,7 @@ def test_help_of_train_names_every_field_with_type_default_and_meaning(
         only = f" [only for {field.variant}]" if field.variant else ""
         described = [
             following
-            for line, following in zip(lines, lines[1:], strict=False)
+            for line, following in pairwise(lines)
             if re.fullmatch(rf"{field.key} +{re.escape(f'{field.type} = {field.default}')}", line)
         ]
         assert f"{field.meaning}{only}" in described, field.key

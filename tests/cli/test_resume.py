@@ -10,12 +10,21 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mbrl_bilevel.runs import latest_checkpoint
 from tests.agents.small import assert_identical
 from tests.cli.conftest import OwnModule
-from tests.cli.small import TINY, cli, final_state, metrics, resume, snapshot, summary, train
+from tests.cli.small import (
+    TINY,
+    cli,
+    events,
+    final_state,
+    metrics,
+    resume,
+    snapshot,
+    summary,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -98,9 +107,7 @@ def test_what_was_logged_after_the_last_checkpoint_is_logged_anew(
     assert resume(run) == 0
     assert metrics(run) == metrics(finished_run)
     assert_identical(final_state(run), final_state(finished_run))
-    events = EventAccumulator(str(run))  # type: ignore[no-untyped-call]
-    events.Reload()  # type: ignore[no-untyped-call]
-    fits = events.Scalars("model/val_nll")  # type: ignore[no-untyped-call]
+    fits = events(run).Scalars("model/val_nll")
     assert [event.step for event in fits] == [20, 40, 60]
 
 
