@@ -22,4 +22,9 @@ class PETSConfig(StrictConfig):
     propagation: Literal["ts1", "tsinf", "mean"] = Field(
         default="ts1", description="how particles move through the ensemble"
     )
+    exploration_noise: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="while learning: std of the noise on planned Box actions, scaled to -1..1; "
+        "share of random Discrete actions",
+    )
     planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")

@@ -127,6 +127,7 @@ class PETS:
                 action, self.planner_state = self._plan(
                     self.interaction.obs[None], self.planner_state, self.generator
                 )
+                action = self._explore(action)
             env_action = self.codec.to_env(action)
             step = self.interaction.step(env_action[0])
             self.buffer.add(
@@ -312,6 +313,17 @@ class PETS:
 
         plan, next_state = self.planner.plan(evaluate, state, generator)
         return plan[:, 0], next_state
+
+    def _explore(self, action: Tensor) -> Tensor:
+        """Return planned action features `[1, A]` with the exploration noise of learning."""
+        scale = self.config.exploration_noise
+        if scale == 0:
+            return action
+        if self.codec.is_discrete:
+            explores = torch.rand((), generator=self.generator).item() < scale
+            return self._random_action() if explores else action
+        noise = torch.randn(action.shape, generator=self.generator).to(self.device)
+        return (action + scale * noise).clamp(-1.0, 1.0)
 
     def _random_action(self) -> Tensor:
         noise = torch.randn(1, 1, self.codec.size, generator=self.generator).to(self.device)

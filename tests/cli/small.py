@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,12 +73,12 @@ def resume(run: Path, *overrides: object) -> int:
     return cli("train", "--resume", "--run-dir", run, *overrides)
 
 
-def program(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def program(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own."""
+    # -P: the current folder is not importable by itself, as it is not for the installed program.
     return subprocess.run(
-        [sys.executable, "-m", "mbrl_bilevel", *map(str, words)],
+        [sys.executable, "-P", "-m", "mbrl_bilevel", *map(str, words)],
         cwd=cwd,
-        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -99,10 +98,14 @@ def snapshot(folder: Path) -> dict[str, str]:
     }
 
 
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without the times."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{tag: value for tag, value in row.items() if tag not in TIMES} for row in rows]
+    return [{tag: row[tag] for tag in row if tag not in TIMES} for row in logged(run)]
 
 
 def events(run: Path) -> EventAccumulator:

@@ -157,6 +157,8 @@ REFUSED: list[tuple[int, list[str], list[str]]] = [
     (2, ["seed.x=3"], ["unknown key 'seed.x': 'seed' is a value (0), not a section"]),
 ]
 
+IDS = [" ".join(words) for _, words, _ in REFUSED]
+
 # The same for what names the configuration, which a run that is resumed has already.
 CONFIG_REFUSED: list[tuple[list[str], list[str]]] = [
     (["pets_pendulum", "pets_walker"], ["one CONFIG at most", "'pets_pendulum' and 'pets_walker'"]),
@@ -197,12 +199,7 @@ def assert_one_message(
         assert part in err
 
 
-def case_id(value: object) -> str:
-    """The words, so that a test can be chosen by them."""
-    return " ".join(value) if isinstance(value, list) else ""
-
-
-@pytest.mark.parametrize(("status", "words", "parts"), REFUSED, ids=case_id)
+@pytest.mark.parametrize(("status", "words", "parts"), REFUSED, ids=IDS)
 def test_a_new_run_is_refused_and_leaves_nothing(
     status: int,
     words: list[str],
@@ -217,7 +214,7 @@ def test_a_new_run_is_refused_and_leaves_nothing(
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize(("status", "words"), [case[:2] for case in REFUSED], ids=case_id)
+@pytest.mark.parametrize(("status", "words"), [case[:2] for case in REFUSED], ids=IDS)
 def test_a_resumed_run_is_refused_and_stays_as_it_was(
     status: int, words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +223,7 @@ def test_a_resumed_run_is_refused_and_stays_as_it_was(
     assert snapshot(run) == before
 
 
-@pytest.mark.parametrize(("words", "parts"), CONFIG_REFUSED, ids=case_id)
+@pytest.mark.parametrize(("words", "parts"), CONFIG_REFUSED)
 def test_a_configuration_is_refused_and_leaves_nothing(
     words: list[str], parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

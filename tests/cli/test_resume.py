@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -19,6 +20,7 @@ from tests.cli.small import (
     cli,
     events,
     final_state,
+    logged,
     metrics,
     resume,
     snapshot,
@@ -131,13 +133,12 @@ def test_a_finished_run_is_only_evaluated_again(
 
 
 def test_time_goes_on_where_it_stopped(run: Path) -> None:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(run)
     rows[2]["time_s"] = 1000.0  # at step 40
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.rmtree(run / "checkpoints" / "step_00000060")
     assert resume(run) == 0
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["time_s"] >= 1000
+    assert logged(run)[-1]["time_s"] >= 1000
     assert summary(run)["wall_time_s"] >= 1000
 
 
@@ -257,15 +258,29 @@ def wait_for_metrics(run: Path, process: subprocess.Popen[str]) -> None:
         sleep(0.02)
 
 
+@pytest.fixture
+def handler() -> Iterator[Callable[[int, object], None]]:
+    """What SIGINT and SIGTERM do in this process: nothing, lest a failure stop all tests."""
+
+    def ignore(number: int, frame: object) -> None:
+        del number, frame
+
+    before = {number: signal.signal(number, ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield ignore
+    for number, previous in before.items():
+        signal.signal(number, previous)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_step_under_way(
     number: signal.Signals,
+    handler: Callable[[int, object], None],
     own_module: OwnModule,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     own_module("signalling", SIGNALLING)
-    run, handler = tmp_path / "run", signal.getsignal(number)
+    run = tmp_path / "run"
     kwargs = f"env.kwargs={{max_episode_steps: 25, at: 33, signals: [{int(number)}]}}"
     assert train(run, "env.id=signalling:Signalling-v0", kwargs) == 130
     assert summary(run)["status"] == "interrupted"

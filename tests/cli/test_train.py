@@ -1,7 +1,7 @@
 """`mbrl-bilevel train`: what a run leaves, and that it can be repeated."""
 
-import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.cli.small import (
     cli,
     events,
     final_state,
+    logged,
     metrics,
     snapshot,
     summary,
@@ -47,7 +48,7 @@ def test_a_run_leaves_what_was_agreed_and_nothing_else(finished_run: Path) -> No
 
 
 def test_metrics_have_the_agreed_tags(finished_run: Path) -> None:
-    rows = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(finished_run)
     assert {tag for row in rows for tag in row} >= TAGS
     assert [row["step"] for row in rows] == [20, 25, 40, 50, 60, 60]  # fits, episodes, evaluation
     times = [row["time_s"] for row in rows]
@@ -65,7 +66,7 @@ def test_rollout_metrics_are_means_over_the_episodes_so_far(finished_run: Path) 
 
 def test_tensorboard_gets_the_same_numbers(finished_run: Path) -> None:
     recorded = events(finished_run)
-    rows = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(finished_run)
     expected: dict[str, list[Any]] = {}
     for row in rows:
         for tag in row.keys() - {"step", "time_s"}:
@@ -75,11 +76,8 @@ def test_tensorboard_gets_the_same_numbers(finished_run: Path) -> None:
         for tag in recorded.Tags()["scalars"]
     }
     assert found == expected
-    assert set(recorded.Tags()["images"]) == {
-        "plots/calibration",
-        "plots/learning_curve",
-        "plots/trajectory",
-    }
+    images = {f"plots/{name}" for name in ("calibration", "learning_curve", "trajectory")}
+    assert set(recorded.Tags()["images"]) == images
 
 
 def test_summary_says_what_was_run_and_what_came_out(finished_run: Path) -> None:
@@ -151,12 +149,26 @@ def test_results_go_to_stdout_and_progress_to_stderr(
         rf"run:        {re.escape(str(tmp_path))}/run\n"
         r"evaluation: -\d+\.\d \+- 0\.0 over 1 episodes\n"
         r"took:       \d+ s for 60 steps\n"
-        rf"watch:      tensorboard --logdir {re.escape(str(tmp_path))}/run\n",
+        rf"watch:      .*tensorboard --logdir {re.escape(str(tmp_path))}/run\n",
         out,
     )
     assert "step 60/60 (100%)" in err
     assert "steps/s" in err
     assert "evaluating over 1 episodes" in err
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_tensorboard_is_named_by_its_path_where_it_would_not_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = Path(sys.executable).parent
+    named = []
+    for path in (programs, tmp_path):
+        monkeypatch.setenv("PATH", str(path))
+        assert train(tmp_path / f"from {path.name}", "total_timesteps=20") == 0
+        last_line = capsys.readouterr().out.splitlines()[-1]
+        named.append(last_line.removeprefix("watch:").partition(" --logdir")[0].strip())
+    assert named == ["tensorboard", str(programs / "tensorboard")]
 
 
 @pytest.mark.usefixtures("no_plots")
