@@ -73,7 +73,10 @@ def main() -> None:
         )
         true = summarise(episodes)["eval_return_mean"]
         mine = learned["eval_return_mean"]
-        print(f"{run_dir}: learned {mine:.1f}, true {true:.1f}, ratio {mine / true:.3f}")
+        print(
+            f"{run_dir.name}: learned {mine:.1f}, true {true:.1f}, ratio {mine / true:.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

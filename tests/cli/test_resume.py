@@ -287,12 +287,14 @@ def test_a_signal_stops_after_the_step_under_way(
     assert summary(run)["env_steps"] == 33
     assert final_state(run)["state"]["num_timesteps"] == 33
     assert "mbrl-bilevel train --resume --run-dir" in capsys.readouterr().out
-    assert signal.getsignal(number) is handler
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.usefixtures("handler")
 def test_a_second_ctrl_c_does_not_wait_and_leaves_an_honest_summary(
     own_module: OwnModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     own_module("signalling", SIGNALLING)
     run = tmp_path / "run"
     kwargs = "env.kwargs={max_episode_steps: 25, at: 33, signals: [2, 2]}"
