@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 
+from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_bilevel.environments import full_env_id, make_env
-from mbrl_bilevel.errors import CheckpointError
+from mbrl_bilevel.errors import CheckpointError, ConfigError
 from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
 from mbrl_envs.tasks.compatibility import changing_wrappers
 
@@ -67,11 +68,12 @@ def restore_agent(agent: "PETS", saved: Mapping[str, Any], path: Path) -> None:
         CheckpointError: If it does not fit.
     """
     _refuse_other_content(saved, path)
+    saved_settings = _saved_settings(agent, saved, path)
     for section, settings in _settings(agent).items():
-        if saved[section] != settings:
+        if saved_settings[section] != settings:
             raise CheckpointError(
-                f"{path}: the agent was saved with {section}={saved[section]}, but this one has "
-                f"{section}={settings}"
+                f"{path}: the agent was saved with {section}={saved_settings[section]}, but this "
+                f"one has {section}={settings}"
             )
     if saved["learns"] != _learns(agent):
         raise CheckpointError(
@@ -98,6 +100,19 @@ def _settings(agent: "PETS") -> dict[str, Any]:
         "objective": agent.objective_config.model_dump(mode="json"),
         "seed": agent.seed,
     }
+
+
+def _saved_settings(agent: "PETS", saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings in a checkpoint; those that came after it have their defaults."""
+    try:
+        return {
+            "agent": agent_settings(type(agent.config), saved["agent"]).model_dump(mode="json"),
+            "model": model_settings(saved["model"]).model_dump(mode="json"),
+            "objective": objective_settings(saved["objective"]).model_dump(mode="json"),
+            "seed": saved["seed"],
+        }
+    except ConfigError as error:
+        raise CheckpointError(f"{path} has settings that are not known here: {error}") from error
 
 
 def _env_arguments(env: gym.Env[Any, Any]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mbrl_agents import PETS
 from mbrl_bilevel.errors import CheckpointError, ConfigError
-from mbrl_bilevel.runs import capture_rng_state, save_checkpoint
+from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
 from tests.agents.small import (
     SMALL_MODEL,
     SMALL_PLANNER,
@@ -324,3 +324,21 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         PETS.load(tmp_path / "other")
     with pytest.raises(CheckpointError, match=message):
         small_pets().restore(tmp_path / "other")
+
+
+def test_settings_that_came_after_a_checkpoint_have_their_defaults(
+    saved: Path, tmp_path: Path
+) -> None:
+    content = load_checkpoint(saved)
+    del content["agent"]["exploration_noise"], content["model"]["weight_decay"]
+    save_checkpoint(tmp_path / "older", content)
+    assert_identical(PETS.load(tmp_path / "older").state_dict(), PETS.load(saved).state_dict())
+
+
+def test_settings_of_a_later_version_are_refused(saved: Path, tmp_path: Path) -> None:
+    content = load_checkpoint(saved)
+    content["model"]["not_yet_invented"] = 1
+    save_checkpoint(tmp_path / "newer", content)
+    agent = small_pets()
+    with pytest.raises(CheckpointError, match=r"not known here.*not_yet_invented"):
+        agent.restore(tmp_path / "newer")
