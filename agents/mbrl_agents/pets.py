@@ -22,6 +22,7 @@ from mbrl_bilevel.config import ModelConfig, ObjectiveConfig
 from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.environments import make_env
+from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
@@ -71,6 +72,8 @@ class PETS:
         self.config = agent_settings(PETSConfig, settings)
         self.model_config = model_settings(model)
         self.objective_config = objective_settings(objective)
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"invalid value for 'seed': {seed}; allowed: 0 to 2**32 - 1")
         self.seed = seed
         self.device = resolve_device(device)
         self.env = make_env(env) if isinstance(env, str) else env

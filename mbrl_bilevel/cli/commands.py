@@ -25,6 +25,11 @@ def train(arguments: Namespace, default_config: str) -> int:
         overrides.append(f"seed={arguments.seed}")
     run_path: Path | None = arguments.run_dir
     if arguments.resume:
+        if run_path is not None and name is not None:
+            raise ConfigError(
+                f"CONFIG {name!r} with --resume and --run-dir: the run goes on with its own "
+                "config.yaml; leave CONFIG out, and override single keys with key=value"
+            )
         run_path = run_path or _newest_run(name or default_config)
         data = load_data(_config_of(run_path), overrides)
     else:
@@ -49,6 +54,8 @@ def evaluate(arguments: Namespace) -> int:
     from mbrl_bilevel.experiments import evaluate_run
     from mbrl_bilevel.runs import write_json_atomic
 
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise ConfigError(f"--json {arguments.json}: its folder does not exist")
     result = evaluate_run(arguments.run_dir, arguments.episodes, video=arguments.video)
     if arguments.json is not None:
         write_json_atomic(arguments.json, result)

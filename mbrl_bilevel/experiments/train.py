@@ -68,6 +68,7 @@ def train(
             config, run, logger, progress, lambda a, n: evaluate_agent(config, a, n), past
         )
         summary = _describe(config) | {"status": "running", "env_steps": start}
+        run.write_summary(summary)  # nobody takes what an earlier part left for the end
         try:
             with _stop_gracefully(recorder):
                 agent.learn(max(0, config.total_timesteps - start), callback=recorder)

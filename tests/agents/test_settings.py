@@ -98,7 +98,8 @@ def test_the_agent_keeps_what_it_was_given() -> None:
         ({"planner": {"kept_elites": 1.5}}, "invalid value for 'planner.kept_elites': 1.5"),
         ({"planner": {"noise_beta": -1.0}}, "invalid value for 'planner.noise_beta': -1.0"),
         ({"model": {"num_elite_members": 9}}, "at most model.ensemble_size=5"),
-        ({"seed": -1}, "seed: -1; allowed: integers >= 0"),
+        ({"seed": -1}, "invalid value for 'seed': -1; allowed: 0 to 2**32 - 1"),
+        ({"seed": 2**32}, "invalid value for 'seed': 4294967296; allowed: 0 to 2**32 - 1"),
         ({"device": "gpu"}, "device: 'gpu'; allowed: 'auto', 'cpu', 'cuda'"),
     ],
 )

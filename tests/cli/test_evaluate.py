@@ -189,7 +189,7 @@ def test_bad_arguments(words: list[str], message: str, capsys: pytest.CaptureFix
 def test_a_result_that_cannot_be_written_is_one_message(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli("evaluate", run, "--json", "missing/out.json") == 1
+    assert cli("evaluate", run, "--json", "missing/out.json") == 2  # before any episode
     err = capsys.readouterr().err
-    assert "mbrl-bilevel: error: cannot write missing/out.json: No such file or directory" in err
+    assert "mbrl-bilevel: error: --json missing/out.json: its folder does not exist" in err
     assert "Traceback" not in err

@@ -167,3 +167,10 @@ def test_damaged_metrics_stop_a_run_before_anything_is_changed(
     assert "metrics.jsonl, line 2: not valid JSON" in err
     assert err.count("\n") == 1
     assert snapshot(run) == before
+
+
+def test_a_configuration_beside_the_runs_own_is_refused(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("train", "pets_pendulum", "--resume", "--run-dir", finished_run) == 2
+    assert "leave CONFIG out" in capsys.readouterr().err
