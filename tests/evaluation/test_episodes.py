@@ -244,7 +244,12 @@ def test_frame_of_a_wrong_type_is_an_error() -> None:
 def test_callback_gets_each_episode_as_it_ends() -> None:
     lengths: list[int] = []
     evaluate_episodes(
-        RowAgent(), Maker(), 5, seed=2, on_episode=lambda episode: lengths.append(episode.length)
+        RowAgent(),
+        Maker(),
+        5,
+        seed=2,
+        max_parallel=5,
+        on_episode=lambda episode: lengths.append(episode.length),
     )
     assert lengths == [2, 3, 4, 4, 5]
 
