@@ -50,15 +50,16 @@ def evaluate_agent(
         )
 
 
-def can_record(config: TrainConfig[Any]) -> bool:
-    """Return whether the environment can be rendered here; warn if it cannot."""
+def video_fps(config: TrainConfig[Any]) -> float | None:
+    """Return the frames per second to film at; None, with a warning, if nothing can be seen."""
     env = build.build_env(config)
     render_modes = env.metadata.get("render_modes") or []
+    fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
     env_id = env.spec.id if env.spec is not None else config.env.id  # with its version
     env.close()
     if "rgb_array" not in render_modes:
         warnings.warn(f"no video: {config.env.id} has no render mode rgb_array", stacklevel=2)
-        return False
+        return None
     # Pygame's environments draw off the screen, but would look for one.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     if needs_mujoco(env_id) and prepare_headless_rendering() is None:
@@ -67,16 +68,8 @@ def can_record(config: TrainConfig[Any]) -> bool:
             "(on Debian: apt-get install libegl1 libgl1 libosmesa6)",
             stacklevel=2,
         )
-        return False
-    return True
-
-
-def frames_per_second(config: TrainConfig[Any]) -> float:
-    """Return the speed at which the environment wants to be shown."""
-    env = build.build_env(config)
-    fps = env.metadata.get("render_fps") or DEFAULT_FPS
-    env.close()
-    return float(fps)
+        return None
+    return fps
 
 
 def evaluate_run(
@@ -101,14 +94,14 @@ def evaluate_run(
     if checkpoint is None:
         raise CheckpointError(f"{run.checkpoints} holds no checkpoint: nothing to evaluate yet")
     prepare_process(config)
-    record = video and can_record(config)
+    fps = video_fps(config) if video else None
     agent = build.build_agent(config, build.build_env(config))
     agent.restore(checkpoint)
     episodes = evaluate_agent(
         config,
         agent,
         num_episodes or config.eval.episodes,
-        record_last=record,
+        record_last=fps is not None,
         show_progress=True,
     )
     result: dict[str, Any] = {
@@ -121,9 +114,8 @@ def evaluate_run(
         "returns": [episode.total_reward for episode in episodes],
         "lengths": [episode.length for episode in episodes],
     }
-    if record:
-        video_path = write_video(episodes[-1], run, "evaluation", frames_per_second(config))
-        result["video"] = str(video_path)
+    if fps is not None:
+        result["video"] = str(write_video(episodes[-1], run, "evaluation", fps))
     return result
 
 

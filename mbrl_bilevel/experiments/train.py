@@ -12,10 +12,9 @@ from mbrl_bilevel import build
 from mbrl_bilevel.config import TrainConfig, to_yaml
 from mbrl_bilevel.evaluation import Episode, summarise
 from mbrl_bilevel.experiments.evaluate import (
-    can_record,
     evaluate_agent,
-    frames_per_second,
     prepare_process,
+    video_fps,
 )
 from mbrl_bilevel.experiments.recorder import Recorder
 from mbrl_bilevel.experiments.report import write_plots, write_video
@@ -52,7 +51,7 @@ def train(
         MBRLError: If the environment, the folder or the checkpoint is at fault.
     """
     prepare_process(config)
-    record = config.eval.video and can_record(config)
+    fps = video_fps(config) if config.eval.video else None
     agent = build.build_agent(config, build.build_env(config))
     run = RunDir.open(run_path) if resume else RunDir.create(run_path)
     start = _restore(agent, run) if resume else 0
@@ -80,10 +79,10 @@ def train(
                     config,
                     agent,
                     config.eval.episodes,
-                    record_last=record,
+                    record_last=fps is not None,
                     show_progress=show_progress,
                 )
-                summary |= _conclude(config, agent, episodes, run, logger)
+                summary |= _conclude(agent, episodes, run, logger, fps)
                 summary["status"] = "completed"
         except KeyboardInterrupt:  # the second one: what came after the last checkpoint is lost
             summary |= {"status": "interrupted", "env_steps": agent.num_timesteps}
@@ -113,18 +112,18 @@ def _past_metrics(run: RunDir, start: int) -> list[dict[str, Any]]:
 
 
 def _conclude(
-    config: TrainConfig[Any],
     agent: Agent,
     episodes: Sequence[Episode],
     run: RunDir,
     logger: MetricsLogger,
+    fps: float | None,
 ) -> dict[str, float]:
     """Write down the final evaluation: metrics, plots, and a video if it was filmed."""
     result = summarise(episodes)
     logger.log(agent.num_timesteps, {"eval/mean_reward": result["eval_return_mean"]})
     write_plots(agent, episodes, run, logger)
-    if episodes[-1].frames:
-        write_video(episodes[-1], run, "final", frames_per_second(config))
+    if fps is not None:
+        write_video(episodes[-1], run, "final", fps)
     return result
 
 
