@@ -3,6 +3,7 @@
 from mbrl_bilevel.bilevel.hypergradient import hypergradient
 from mbrl_bilevel.bilevel.make_objective import make_objective
 from mbrl_bilevel.bilevel.objective import Bilevel
+from mbrl_bilevel.bilevel.policy_gradient import PolicyGradientLoss
 from mbrl_bilevel.bilevel.problem import BilevelProblem, FunctionalProblem
 from mbrl_bilevel.bilevel.solvers import (
     SOLVERS,
@@ -23,6 +24,7 @@ __all__ = [
     "HypergradientResult",
     "LinearSolution",
     "LinearSolver",
+    "PolicyGradientLoss",
     "Solver",
     "hypergradient",
     "make_objective",

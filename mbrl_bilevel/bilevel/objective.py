@@ -5,7 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.policy_gradient import PolicyGradientLoss
 from mbrl_bilevel.config import BilevelConfig
+from mbrl_bilevel.estimators import Analytic
+from mbrl_bilevel.heads import DiagonalGaussianHead
 from mbrl_bilevel.objectives import Objective, residual_second_moment
 from mbrl_bilevel.objectives.base import LOG_2PI
 from mbrl_bilevel.rewards import MahalanobisReward
@@ -41,7 +44,7 @@ class Bilevel(Objective):
         self.outer_lr = config.outer_lr
         # Starts at Sigma* = I: targets are normalised.
         self.reward = MahalanobisReward(
-            ensemble_size, target_size, config.reward, initial=config.temperature / 2
+            target_size, config.reward, initial=config.temperature / 2, num_members=ensemble_size
         )
 
     @property
@@ -51,11 +54,10 @@ class Bilevel(Objective):
 
     def inner_loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return `L_in` per sample, `[E, N]`, at any Gaussian `[E, N, D]`; differentiable."""
-        expected_reward = self.reward.expected(
-            prediction.mean, prediction.log_var.exp(), target.expand_as(prediction.mean)
-        )
-        entropy = 0.5 * (1 + LOG_2PI + prediction.log_var).sum(dim=-1)
-        return -expected_reward - self.temperature * entropy
+        head = DiagonalGaussianHead(self.reward.target_size)
+        inner_loss = PolicyGradientLoss(head, self.reward, Analytic(), self.temperature)
+        outputs = torch.cat([prediction.mean, prediction.log_var], dim=-1)
+        return inner_loss(outputs, {}, None, target)
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the inner objective with the covariance at its solution, `[E]`.

@@ -1,5 +1,22 @@
 """Rewards of a prediction, `r(y_hat, y, x)`: what the inner problem maximises."""
 
-from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward
+from mbrl_bilevel.rewards.base import Reward
+from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward, QuadraticReward, Structure
+from mbrl_bilevel.rewards.neural import EmbeddingReward, NeuralReward
+from mbrl_bilevel.rewards.one_hot import OneHotReward
+from mbrl_bilevel.rewards.precision import DiagonalPrecision, FullPrecision, Precision
+from mbrl_bilevel.rewards.state_dependent import StateDependentReward
 
-__all__ = ["MahalanobisReward"]
+__all__ = [
+    "DiagonalPrecision",
+    "EmbeddingReward",
+    "FullPrecision",
+    "MahalanobisReward",
+    "NeuralReward",
+    "OneHotReward",
+    "Precision",
+    "QuadraticReward",
+    "Reward",
+    "StateDependentReward",
+    "Structure",
+]

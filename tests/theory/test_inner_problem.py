@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mbrl_bilevel.bilevel import Bilevel
 from mbrl_bilevel.config import BilevelConfig
+from mbrl_bilevel.estimators import Analytic
+from mbrl_bilevel.heads import DiagonalGaussianHead
 from mbrl_bilevel.rewards import MahalanobisReward
 from mbrl_bilevel.types import Gaussian
 
@@ -43,7 +45,7 @@ EACH_TEMPERATURE = pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 
 
 def test_the_reward_is_minus_a_weighted_squared_distance() -> None:
-    reward = MahalanobisReward(1, 2, initial=1.0)
+    reward = MahalanobisReward(2, num_members=1)
     with torch.no_grad():
         reward.log_u.copy_(torch.tensor([[2.0, 5.0]]).log())
     y_hat, y = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 3.0]]])
@@ -51,7 +53,7 @@ def test_the_reward_is_minus_a_weighted_squared_distance() -> None:
 
 
 def test_a_scalar_reward_has_one_weight_for_all_dimensions() -> None:
-    reward = MahalanobisReward(E, D, "scalar", initial=0.25)
+    reward = MahalanobisReward(D, "scalar", initial=0.25, num_members=E)
     assert reward.log_u.shape == (E, 1)
     assert reward.log_diagonal.exp().tolist() == [[0.25] * D] * E
 
@@ -67,7 +69,9 @@ def test_the_expected_reward_is_the_mean_over_samples(
     noise = torch.cat([noise, -noise], dim=1)
     noise = noise / noise.square().mean(dim=1, keepdim=True).sqrt()
     sampled = module(mean + variance.sqrt() * noise, y).mean(dim=1, keepdim=True)
-    torch.testing.assert_close(module.expected(mean, variance, y), sampled, rtol=1e-9, atol=0)
+    outputs = torch.cat([mean, variance.log()], dim=-1)
+    expected = Analytic().expected_reward(DiagonalGaussianHead(D), outputs, module, y, None)
+    torch.testing.assert_close(expected, sampled, rtol=1e-9, atol=0)
 
 
 @EACH_TEMPERATURE
@@ -76,7 +80,8 @@ def test_the_inner_loss_is_expected_reward_and_entropy(temperature: float) -> No
     mean, log_var, y = normal(1, 3, E, 7, D)
     normal_ = torch.distributions.Normal(mean, (0.5 * log_var).exp())
     entropy = normal_.entropy().sum(dim=-1)  # type: ignore[no-untyped-call]
-    expected = -objective.reward.expected(mean, log_var.exp(), y) - temperature * entropy
+    u = objective.reward.log_diagonal.exp()[:, None]
+    expected = (u * ((mean - y).square() + log_var.exp())).sum(dim=-1) - temperature * entropy
     found = objective.inner_loss(Gaussian(mean, log_var), y)
     assert found.shape == (E, 7)
     torch.testing.assert_close(found, expected)
