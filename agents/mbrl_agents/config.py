@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mbrl_agents.planning.config import ICEMConfig, PlannerConfig
+from mbrl_agents.planning.config import ICEMConfig, PlannerConfig, TerminalValueConfig
 from mbrl_bilevel.config.base import PositiveInt, StrictConfig
 
 
@@ -26,5 +26,9 @@ class PETSConfig(StrictConfig):
         default=0.0,
         description="while learning: std of the noise on planned Box actions, scaled to -1..1; "
         "share of random Discrete actions",
+    )
+    terminal_value: TerminalValueConfig | None = Field(
+        default=None,
+        description="learned value of the state at a plan's end; null: nothing counts beyond it",
     )
     planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mbrl_agents.config import PETSConfig
 from mbrl_agents.interaction import Interaction
-from mbrl_agents.planning import PlannerState, TrajectorySampler, make_planner
+from mbrl_agents.planning import PlannerState, TerminalValue, TrajectorySampler, make_planner
 from mbrl_agents.saving import load_agent, restore_agent, save_agent
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_agents.task_functions import check_against_data, exact_functions
@@ -102,12 +102,22 @@ class PETS:
             generator=torch.Generator().manual_seed(derive_seed(seed, "weights")),
         ).to(self.device)
         self.trainer = ModelTrainer(self.model, self.model_config, derive_seed(seed, "bootstrap"))
+        self.terminal_value = (
+            TerminalValue(
+                obs_size,
+                self.config.terminal_value,
+                torch.Generator().manual_seed(derive_seed(seed, "value weights")),
+            ).to(self.device)
+            if self.config.terminal_value is not None
+            else None
+        )
         self.sampler = TrajectorySampler(
             self.model,
             self.reward_fn,
             self.termination_fn,
             self.config.num_particles,
             self.config.propagation,
+            self.terminal_value,
         )
         self.planner = make_planner(self.config.planner, self.codec, self.device)
         self.planner_state = self.planner.initial_state(batch_size=1)
@@ -156,6 +166,8 @@ class PETS:
         training, held_out = self.buffer.training(), self.buffer.held_out()
         check_against_data(self.env, self.codec, training, self.reward_fn, self.termination_fn)
         metrics = self.trainer.fit(training, held_out, self.generator)
+        if self.terminal_value is not None:
+            metrics |= self.terminal_value.fit(self.buffer.all(), self.generator)
         self.num_fits += 1
         return metrics
 
@@ -286,6 +298,8 @@ class PETS:
             "generator": generator_state(self.generator),
             "planner_state": vars(self.planner_state),
         }
+        if self.terminal_value is not None:
+            state["terminal_value"] = self.terminal_value.training_state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], *, resume_episode: bool = True) -> None:
@@ -296,6 +310,8 @@ class PETS:
         self.trainer.load_state_dict(state["trainer"])
         self.buffer.load_state_dict(state["buffer"])
         set_generator_state(self.generator, state["generator"])
+        if self.terminal_value is not None:
+            self.terminal_value.load_training_state(state["terminal_value"])
         planner_state = state["planner_state"]
         self.planner_state = PlannerState(
             planner_state["center"].to(self.device),

@@ -34,6 +34,9 @@ def describe_fields(
                 key, _type_name(field), _default(field), field.description or "", variant
             )
         elif len(variants) == 1:
+            if _is_optional(field.annotation):
+                meaning = field.description or ""
+                yield FieldDescription(key, "mapping | null", _default(field), meaning, variant)
             yield from describe_fields(variants[0], f"{key}.", variant)
         else:
             names = [_tag(v) for v in variants]
@@ -55,6 +58,10 @@ def _model_variants(annotation: Any) -> list[type[BaseModel]]:
         annotation = get_args(annotation)[0]
     options = get_args(annotation) if _is_union(annotation) else (annotation,)
     return [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+
+
+def _is_optional(annotation: Any) -> bool:
+    return _is_union(annotation) and type(None) in get_args(annotation)
 
 
 def _is_union(annotation: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mbrl_agents.planning import Propagation, TrajectorySampler
+from mbrl_agents.planning import Propagation, TerminalValue, TrajectorySampler
 from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec
@@ -150,6 +150,31 @@ def test_returns_are_those_of_a_plain_loop(propagation: Propagation, num_particl
     returns = sampler(model, num_particles, propagation).returns(obs, plans, generator())
     expected = plain_returns(obs, plans, model, propagation)
     torch.testing.assert_close(returns, expected)
+
+
+class ValueOfPosition:
+    """What is worth ten times its position."""
+
+    discount = 0.9
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        return 10 * obs[..., 1]
+
+
+def test_a_terminal_value_counts_for_plans_that_do_not_end_and_discounts_rewards() -> None:
+    obs = torch.tensor([[0.0, 0.2]])
+    plans = torch.tensor([[[[0.1], [0.1]], [[0.5], [0.1]]]])  # features; the second one ends
+    value = cast(TerminalValue, ValueOfPosition())
+    judge = TrajectorySampler(
+        cast(DynamicsModel, box_model()),
+        reward_fn=lambda _obs, _action, next_obs: next_obs[..., 1],
+        termination_fn=lambda _obs, _action, next_obs: next_obs[..., 1] > 0.6,
+        num_particles=3,
+        propagation="mean",
+        terminal_value=value,
+    )
+    expected = [0.3 + 0.9 * 0.4 + 0.81 * 10 * 0.4, 0.7]
+    assert judge.returns(obs, plans, generator())[0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("propagation", PROPAGATIONS)

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from mbrl_bilevel.config import OBJECTIVE_CONFIGS, FieldDescription, describe_fields
+from mbrl_bilevel.config import (
+    OBJECTIVE_CONFIGS,
+    FieldDescription,
+    StrictConfig,
+    describe_fields,
+)
 from tests.config.cases import RunConfig, ShootingConfig, TreeConfig, minimal_data
 
 FIELDS = list(describe_fields(RunConfig))
@@ -23,6 +28,16 @@ def leaves(data: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def of(key: str) -> FieldDescription:
     (field,) = [field for field in FIELDS if field.key == key]
     return field
+
+
+class WithOptionalSection(StrictConfig):
+    tree: TreeConfig | None = Field(default=None, description="how to grow")
+
+
+def test_a_section_that_may_be_missing_is_listed_with_its_fields() -> None:
+    section, _name, depth = describe_fields(WithOptionalSection)
+    assert section == FieldDescription("tree", "mapping | null", "null", "how to grow")
+    assert (depth.key, depth.default) == ("tree.depth", "3")
 
 
 VARIANTS: list[tuple[str, type[BaseModel]]] = [

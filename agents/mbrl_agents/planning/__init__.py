@@ -7,10 +7,12 @@ from mbrl_agents.planning.config import (
     ICEMConfig,
     PlannerConfig,
     RandomShootingConfig,
+    TerminalValueConfig,
 )
 from mbrl_agents.planning.icem import ICEM
 from mbrl_agents.planning.make import make_planner
 from mbrl_agents.planning.random_shooting import RandomShooting
+from mbrl_agents.planning.terminal_value import TerminalValue
 from mbrl_agents.planning.trajectory_sampling import Propagation, TrajectorySampler
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "Propagation",
     "RandomShooting",
     "RandomShootingConfig",
+    "TerminalValue",
+    "TerminalValueConfig",
     "TrajectorySampler",
     "make_planner",
 ]

@@ -67,6 +67,20 @@ class ICEMConfig(CEMConfig):
     )
 
 
+class TerminalValueConfig(StrictConfig):
+    """The value of the state at the end of a plan, learned after each fit of the model."""
+
+    discount: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.99, description="weight of a reward one step later, in the plan too"
+    )
+    lr: PositiveFloat = Field(default=1e-3, description="learning rate of Adam")
+    batch_size: PositiveInt = Field(default=256, description="transitions in an update")
+    num_rounds: PositiveInt = Field(
+        default=10, description="rounds of fitted value iteration after a fit of the model"
+    )
+    num_updates: PositiveInt = Field(default=50, description="updates in a round")
+
+
 PlannerConfig = Annotated[
     ICEMConfig | CEMConfig | RandomShootingConfig, Field(discriminator="name"), named("icem")
 ]

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mbrl_agents.planning.terminal_value import TerminalValue
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
@@ -28,6 +29,8 @@ class TrajectorySampler:
         termination_fn: Exact termination; None: the model's.
         num_particles: P.
         propagation: See above.
+        terminal_value: What the state at the end of a plan is worth; None: nothing. With it, later
+            rewards count less, by its discount.
     """
 
     def __init__(
@@ -37,18 +40,21 @@ class TrajectorySampler:
         termination_fn: TerminationFn | None,
         num_particles: int,
         propagation: Propagation,
+        terminal_value: TerminalValue | None = None,
     ) -> None:
         self.model = model
         self.reward_fn = reward_fn
         self.termination_fn = termination_fn
         self.num_particles = num_particles
         self.propagation = propagation
+        self.terminal_value = terminal_value
 
     @torch.inference_mode()
     def returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean predicted return of each plan, `[B, C]`.
 
-        Rewards count up to and including the step that terminates.
+        Rewards count up to and including the step that terminates; a plan that does not end is
+        worth its terminal value on top.
 
         Args:
             obs: `[B, D_obs]`.
@@ -63,6 +69,7 @@ class TrajectorySampler:
         current = start.expand(self.num_particles, -1, -1)
         moving = self.model.members(self._members(generator))
         noise = self._noise(horizon, generator)
+        discount = 1.0 if self.terminal_value is None else self.terminal_value.discount
         for t in range(horizon):
             if self.propagation == "ts1" and t > 0:
                 order = self._shuffled(self.num_particles, generator)
@@ -71,13 +78,16 @@ class TrajectorySampler:
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
             next_obs, reward = moving.step(current, action, step_noise)
-            gain = self._reward(current, action, next_obs, reward)
+            gain = discount**t * self._reward(current, action, next_obs, reward)
             # Not a product: what a model predicts beyond the end may be nan.
             total += gain if alive is None else torch.where(alive, gain, 0.0)
             ended = self._terminated(current, action, next_obs)
             if ended is not None:
                 alive = ~ended if alive is None else alive & ~ended
             current = next_obs
+        if self.terminal_value is not None:
+            beyond = discount**horizon * self.terminal_value(current)
+            total += beyond if alive is None else torch.where(alive, beyond, 0.0)
         return total.mean(dim=0).reshape(batch_size, num_plans)
 
     @torch.inference_mode()
