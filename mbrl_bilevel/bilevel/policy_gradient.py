@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.bilevel.problem import ParamDict
+from mbrl_bilevel.bilevel.problem import ParamDict, require_twice_differentiable
 from mbrl_bilevel.errors import ConfigError
-from mbrl_bilevel.estimators import Estimator
+from mbrl_bilevel.estimators import Analytic, Estimator
 from mbrl_bilevel.heads import CategoricalHead, GaussianHead, Head
 from mbrl_bilevel.rewards import OneHotReward, QuadraticReward, Reward
 
@@ -67,13 +67,18 @@ class PolicyGradientLoss:
         """Return the loss in expectation over y given x, `[*S]`: see `FunctionalProblem`.
 
         What is needed of y's distribution is read off the `solution [*S, n]`, which is stationary.
+        The expectation over predictions is the exact one, whatever the estimator.
 
         Raises:
-            ConfigError: It cannot be, for this reward.
+            ConfigError: It cannot be, for this reward, or the estimator's second derivatives are
+                wrong.
         """
+        # Here, as the solver looks at the loss it is handed, and this method has no attributes.
+        require_twice_differentiable(self, "functional")
         if isinstance(self.head, GaussianHead) and isinstance(self.reward, QuadraticReward):
             # Up to a constant only the conditional mean matters.
-            return self(outputs, outer_params, x, self.head.mean(solution))
+            exact = PolicyGradientLoss(self.head, self.reward, Analytic(), self.temperature)
+            return exact(outputs, outer_params, x, self.head.mean(solution))
         if isinstance(self.head, CategoricalHead) and isinstance(self.reward, OneHotReward):
             return self._conditional_classes(outputs, outer_params, solution)
         raise ConfigError(

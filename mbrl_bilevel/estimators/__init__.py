@@ -4,6 +4,7 @@ from types import MappingProxyType
 
 from mbrl_bilevel.estimators.analytic import Analytic
 from mbrl_bilevel.estimators.base import Estimator, SampledEstimator
+from mbrl_bilevel.estimators.make_estimator import make_estimator
 from mbrl_bilevel.estimators.sampled import Dice, Reparameterised
 from mbrl_bilevel.estimators.score_function import BASELINES, Baseline, ScoreFunction
 
@@ -21,4 +22,5 @@ __all__ = [
     "Reparameterised",
     "SampledEstimator",
     "ScoreFunction",
+    "make_estimator",
 ]

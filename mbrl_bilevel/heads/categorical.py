@@ -23,7 +23,7 @@ class CategoricalHead(Head):
     def log_prob(self, z: Tensor, y: Tensor) -> Tensor:
         shape = torch.broadcast_shapes(z.shape[:-1], y.shape)  # type: ignore[no-untyped-call]
         log_probs = z.log_softmax(dim=-1).expand(*shape, self.num_classes)
-        return log_probs.gather(-1, y.expand(shape)[..., None])[..., 0]
+        return log_probs.gather(-1, y.long().expand(shape)[..., None])[..., 0]
 
     def entropy(self, z: Tensor) -> Tensor:
         log_probs = z.log_softmax(dim=-1)

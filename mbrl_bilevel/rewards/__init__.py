@@ -2,6 +2,7 @@
 
 from mbrl_bilevel.rewards.base import Reward
 from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward, QuadraticReward, Structure
+from mbrl_bilevel.rewards.make_reward import make_reward
 from mbrl_bilevel.rewards.neural import EmbeddingReward, NeuralReward
 from mbrl_bilevel.rewards.one_hot import OneHotReward
 from mbrl_bilevel.rewards.precision import DiagonalPrecision, FullPrecision, Precision
@@ -19,4 +20,5 @@ __all__ = [
     "Reward",
     "StateDependentReward",
     "Structure",
+    "make_reward",
 ]

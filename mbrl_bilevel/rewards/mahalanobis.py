@@ -1,6 +1,5 @@
 """Mahalanobis rewards with one matrix U for all samples."""
 
-import math
 from abc import abstractmethod
 from typing import Literal
 
@@ -42,7 +41,8 @@ class MahalanobisReward(QuadraticReward):
     Args:
         target_size: D.
         structure: `"scalar"`, `"diagonal"` or `"full"`.
-        initial: U at the start: a positive number u for `u I`, or a matrix `[D, D]`.
+        initial: U at the start: a positive number u for `u I`, or a matrix `[D, D]`, whose dtype is
+            then the parameters' dtype.
         num_members: E; each member of an ensemble then has a U of its own, and predictions and
             targets are `[E, N, D]`. None: there is one model.
 
@@ -63,13 +63,13 @@ class MahalanobisReward(QuadraticReward):
             raise ConfigError(
                 f"unknown structure {structure!r} of U; allowed: diagonal, full, scalar"
             )
-        if target_size < 1:
-            raise ConfigError(f"target_size={target_size}; it must be at least 1")
+        if num_members is not None and num_members < 1:
+            raise ConfigError(f"num_members={num_members}; it must be at least 1")
         self.structure = structure
         self.target_size = target_size
         self.num_members = num_members
         matrix = initial_matrix(initial, target_size)
-        _check_structure(matrix, structure)
+        check_structure(matrix, structure)
         batch = () if num_members is None else (num_members,)
         if structure == "full":
             log_root, upper = full_precision_entries(matrix)
@@ -104,11 +104,17 @@ def initial_matrix(initial: float | Tensor, size: int) -> Tensor:
     Raises:
         ConfigError: There is none: not positive (definite), not symmetric, of another shape.
     """
+    if not isinstance(size, int) or size < 1:
+        raise ConfigError(f"target_size={size!r}; it must be an integer of at least 1")
     if not isinstance(initial, Tensor):
-        if not (math.isfinite(initial) and initial > 0):
-            raise ConfigError(f"u={initial!r}; it must be positive and finite")
-        return initial * torch.eye(size)
+        u = torch.tensor(float(initial))
+        # In the parameters' dtype, in which a tiny u is zero and a huge one infinite.
+        if not (torch.isfinite(u) and u > 0):
+            raise ConfigError(f"u={initial!r}; it must be positive and finite (in {u.dtype})")
+        return u * torch.eye(size)
     matrix = initial.detach().clone()
+    if not matrix.is_floating_point():
+        matrix = matrix.to(torch.get_default_dtype())
     if matrix.shape != (size, size):
         raise ConfigError(f"U has shape {list(matrix.shape)}; it must be [{size}, {size}]")
     if not torch.isfinite(matrix).all():
@@ -116,8 +122,9 @@ def initial_matrix(initial: float | Tensor, size: int) -> Tensor:
     asymmetry = float((matrix - matrix.mT).abs().max())
     if asymmetry > 1e-6 * float(matrix.abs().max()):
         raise ConfigError(f"U is not symmetric: U and its transpose differ by {asymmetry:.3g}")
-    smallest = float(torch.linalg.eigvalsh(matrix.double())[0])
-    if not smallest > 0:
+    # By Cholesky: unlike small eigenvalues, its rounding does not depend on the dimensions' scales.
+    if torch.linalg.cholesky_ex(matrix.double()).info != 0:
+        smallest = float(torch.linalg.eigvalsh(matrix.double())[0])
         raise ConfigError(
             f"U is not positive definite: its smallest eigenvalue is {smallest:.3g}; a reward that "
             "grows with the error has no optimum"
@@ -125,7 +132,8 @@ def initial_matrix(initial: float | Tensor, size: int) -> Tensor:
     return matrix
 
 
-def _check_structure(matrix: Tensor, structure: Structure) -> None:
+def check_structure(matrix: Tensor, structure: Structure) -> None:
+    """Raise ConfigError unless the matrix `[D, D]` is of this structure."""
     diagonal = matrix.diagonal()
     if structure != "full" and not torch.equal(matrix, diagonal.diag()):
         raise ConfigError(f"a {structure} U cannot hold entries off the diagonal; use 'full'")

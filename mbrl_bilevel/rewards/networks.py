@@ -25,7 +25,8 @@ def reward_network(
         raise ConfigError(f"layer sizes {sizes}: each must be a positive integer")
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
+        # Without its own initialisation, which draws from the global generator.
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
         nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.SiLU()]

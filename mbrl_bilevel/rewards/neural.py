@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.rewards.base import Reward
 from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward, Structure
 from mbrl_bilevel.rewards.networks import reward_network
@@ -42,6 +43,8 @@ class NeuralReward(Reward):
         constant = MahalanobisReward(target_size, "scalar", initial)  # for its checks
         self.register_buffer("log_start", constant.log_u.detach())
         self.target_size = target_size
+        if input_size < 0:
+            raise ConfigError(f"input_size={input_size}; it must be at least 0")
         self.input_size = input_size
         generator = torch.Generator().manual_seed(seed)
         self.network = reward_network(
@@ -50,11 +53,14 @@ class NeuralReward(Reward):
 
     def forward(self, y_hat: Tensor, y: Tensor, x: Tensor | None = None) -> Tensor:
         error = y_hat - y
-        features = error
+        # In units of the start, and bounded: far from the target the reward is quadratic again.
+        scaled = (0.5 * self.log_start).exp() * error
+        features = scaled * (1 + scaled.square()).rsqrt()
         if self.input_size:
             if x is None:
                 raise ValueError("this neural reward needs the inputs x")
-            features = torch.cat([error, x.expand(*error.shape[:-1], -1)], dim=-1)
+            shape = torch.broadcast_shapes(error.shape[:-1], x.shape[:-1])  # type: ignore[no-untyped-call]
+            features = torch.cat([features.expand(*shape, -1), x.expand(*shape, -1)], dim=-1)
         weights: Tensor = (self.log_start + self.network(features)).exp()
         return -(weights * error.square()).sum(dim=-1)
 
@@ -85,7 +91,10 @@ class EmbeddingReward(Reward):
         self.target_size = target_size
         self.metric = MahalanobisReward(target_size, structure, initial)
         generator = torch.Generator().manual_seed(seed)
-        self.network = reward_network(target_size, hidden_sizes, target_size, generator)
+        network = reward_network(target_size, hidden_sizes, target_size, generator)
+        # The same constant in both embeddings would cancel.
+        network[-1].register_parameter("bias", None)
+        self.network = network.to(next(self.metric.parameters()).dtype)
 
     def embed(self, y: Tensor) -> Tensor:
         """Return `h(y)`, `[..., D]`."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.rewards.base import Reward
 from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward, Structure
 
@@ -27,6 +28,8 @@ class OneHotReward(Reward):
         initial: float | Tensor = 1.0,
     ) -> None:
         super().__init__()
+        if not isinstance(num_classes, int) or num_classes < 2:
+            raise ConfigError(f"num_classes={num_classes!r}; it must be an integer of at least 2")
         self.num_classes = num_classes
         self.metric = MahalanobisReward(num_classes, structure, initial)
 
@@ -39,4 +42,4 @@ class OneHotReward(Reward):
 
     def forward(self, y_hat: Tensor, y: Tensor, x: Tensor | None = None) -> Tensor:
         del x
-        return self.table()[y_hat, y]
+        return self.table()[y_hat.long(), y.long()]

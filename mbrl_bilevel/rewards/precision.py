@@ -101,7 +101,8 @@ def full_precision_entries(matrix: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         torch.linalg.LinAlgError: One is not positive definite.
     """
-    root = torch.linalg.cholesky(matrix).mT
+    # In float64: a matrix that is positive definite there may be just not so after rounding.
+    root = torch.linalg.cholesky(matrix.double()).mT.to(matrix.dtype)
     diagonal = root.diagonal(dim1=-2, dim2=-1)
     size = matrix.shape[-1]
     rows, columns = torch.triu_indices(size, size, offset=1, device=matrix.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.errors import ConfigError
-from mbrl_bilevel.rewards.mahalanobis import QuadraticReward, initial_matrix
+from mbrl_bilevel.rewards.mahalanobis import QuadraticReward, check_structure, initial_matrix
 from mbrl_bilevel.rewards.networks import reward_network
 from mbrl_bilevel.rewards.precision import (
     DiagonalPrecision,
@@ -51,13 +51,15 @@ class StateDependentReward(QuadraticReward):
         self.structure = structure
         self.target_size = target_size
         matrix = initial_matrix(initial, target_size)
+        check_structure(matrix, structure)
         if structure == "full":
             start = torch.cat(full_precision_entries(matrix))
         else:
             start = matrix.diagonal().log()
         self.register_buffer("start", start)
         generator = torch.Generator().manual_seed(seed)
-        self.network = reward_network(input_size, hidden_sizes, len(start), generator)
+        network = reward_network(input_size, hidden_sizes, len(start), generator)
+        self.network = network.to(start.dtype)
 
     def precision(self, x: Tensor | None = None) -> Precision:
         """Return `U(x) [*S, D, D]` for inputs `[*S, D_x]`.
