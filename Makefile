@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
 
+# Those that need no network.
+BENCHMARKS := training_step_cost.py hypergradient_memory.py "fig3_speed.py --without-torchopt"
+
 .DEFAULT_GOAL := help
 .PHONY: help train test lint type format bench docker clean
 
@@ -34,7 +37,7 @@ format: $(DEV) ## format the code and repair what can be repaired
 	$(BIN)/ruff format .
 
 bench: $(DEV) ## measure speed and memory
-	@set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for run in $(BENCHMARKS); do echo "== $$run"; $(BIN)/python benchmarks/$$run; done
 
 docker: ## build the image; IMAGE=mbrl-bilevel
 	docker build -t $(IMAGE) .
