@@ -1,8 +1,10 @@
 """Bilevel problems, their hypergradients and the solvers that find them."""
 
+from mbrl_bilevel.bilevel.fit_record import BilevelFit, OuterStep
 from mbrl_bilevel.bilevel.hypergradient import hypergradient
 from mbrl_bilevel.bilevel.make_objective import make_objective
 from mbrl_bilevel.bilevel.objective import Bilevel
+from mbrl_bilevel.bilevel.outer import MultiStepNLL, as_model_fn, held_out_nll
 from mbrl_bilevel.bilevel.policy_gradient import PolicyGradientLoss
 from mbrl_bilevel.bilevel.problem import BilevelProblem, FunctionalProblem
 from mbrl_bilevel.bilevel.solvers import (
@@ -14,18 +16,25 @@ from mbrl_bilevel.bilevel.solvers import (
     Solver,
     make_solver,
 )
+from mbrl_bilevel.bilevel.trainer import BilevelTrainer
 
 __all__ = [
     "SOLVERS",
     "Bilevel",
+    "BilevelFit",
     "BilevelProblem",
+    "BilevelTrainer",
     "DirectSolver",
     "FunctionalProblem",
     "HypergradientResult",
     "LinearSolution",
     "LinearSolver",
+    "MultiStepNLL",
+    "OuterStep",
     "PolicyGradientLoss",
     "Solver",
+    "as_model_fn",
+    "held_out_nll",
     "hypergradient",
     "make_objective",
     "make_solver",

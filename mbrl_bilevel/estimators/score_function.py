@@ -32,7 +32,9 @@ class ScoreFunction(SampledEstimator):
         seed: Of the noise.
         baseline: See above.
         clip: PPO's clipping range of the likelihood ratio to the behaviour (Schulman et al. 2017);
-            None: no clipping. Without a `behaviour` every ratio is one.
+            None: no clipping. Without a `behaviour` every ratio is one. Clipping takes gradient
+            from the reward and none from the entropy: with many steps from one behaviour, the
+            solution is too wide.
 
     Raises:
         ConfigError: A setting is impossible.

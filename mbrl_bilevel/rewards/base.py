@@ -50,6 +50,8 @@ class Reward(nn.Module):
                 f"reward {type(self).__name__} has no parameter {sorted(unknown)[0]!r}; it has "
                 f"{sorted(dict(self.named_parameters()))}"
             )
+        if not params:
+            return compute(self)
         prefixed = {f"reward.{name}": value for name, value in params.items()}
         result: ResultT = functional_call(_Caller(self), prefixed, (compute,))
         return result

@@ -15,8 +15,8 @@ class NeuralReward(Reward):
     """`r = -sum_i w_i(y_hat - y, x) (y_hat_i - y_i)^2`, the weights w > 0 by a network.
 
     Any dependence on the error's size and direction and on the input, with its maximum at the
-    target: bounded growth makes it robust, say. Weights that ignore the error are a state-dependent
-    diagonal U.
+    target: weights that shrink with the error make it robust, say; those that ignore it are a
+    state-dependent diagonal U.
 
     Args:
         target_size: D.
