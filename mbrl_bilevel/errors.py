@@ -19,3 +19,7 @@ class CheckpointError(MBRLError):
 
 class EnvError(MBRLError):
     """An environment that cannot be used, or that returned something no agent can learn from."""
+
+
+class DatasetError(MBRLError):
+    """A dataset that is damaged, unfinished, or that nothing can be learned from."""

@@ -1,14 +1,18 @@
 """What the commands do. Heavy imports wait until a command needs them."""
 
+import shlex
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbrl_bilevel.errors import ConfigError, MBRLError
+
+if TYPE_CHECKING:
+    from mbrl_bilevel.config import FieldDescription
 
 RUNS = Path("runs")
 
@@ -54,14 +58,53 @@ def evaluate(arguments: Namespace) -> int:
     from mbrl_bilevel.experiments import evaluate_run
     from mbrl_bilevel.runs import write_json_atomic
 
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise ConfigError(f"--json {arguments.json}: its folder does not exist")
+    _check_json_path(arguments.json)
     result = evaluate_run(arguments.run_dir, arguments.episodes, video=arguments.video)
     if arguments.json is not None:
         write_json_atomic(arguments.json, result)
     print(_result_line(result))
     if "video" in result:
         print(f"video:      {result['video']}")
+    return 0
+
+
+def reproduce(arguments: Namespace) -> int:
+    """`mbrl-bilevel reproduce`."""
+    from mbrl_bilevel.config.reproduce import reproduce_config
+    from mbrl_bilevel.experiments.reproduce import reproduce as run_figure
+    from mbrl_bilevel.runs import default_run_path, write_json_atomic
+
+    config = reproduce_config(arguments.figure, arguments.words)
+    _check_json_path(arguments.json)
+    run_path = arguments.run_dir or default_run_path(
+        RUNS, f"reproduce_{arguments.figure}", config.seed, datetime.now()
+    )
+    results, report = run_figure(config, run_path)
+    if arguments.json is not None:
+        write_json_atomic(arguments.json, results)
+    print(report)
+    print(f"run:        {run_path}")
+    return 0
+
+
+def collect(arguments: Namespace, default_config: str) -> int:
+    """`mbrl-bilevel collect`."""
+    from mbrl_bilevel.config import CollectConfig, load_data, validate
+    from mbrl_bilevel.experiments.collect import collect as record_dataset
+
+    name, overrides = _split_words(arguments.words)
+    config = validate(CollectConfig, load_data(_find(name or default_config), overrides))
+    result = record_dataset(config)
+    if result["status"] == "interrupted":
+        print(f"stopped after {result['num_episodes']} of {config.episodes} episodes; go on with:")
+        print(f"  {shlex.join(['mbrl-bilevel', 'collect', *arguments.words])}")
+        return 130
+    print(f"dataset:    {result['dataset_id']}")
+    print(f"folder:     {result['path']}")
+    print(
+        f"recorded:   {result['num_episodes']} episodes, {result['num_steps']} steps, "
+        f"return {result['return_mean']:.1f} +- {result['return_std']:.1f}"
+    )
     return 0
 
 
@@ -82,15 +125,39 @@ def describe_config() -> str:
     lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
     for agent in build.agent_names():
         fields = list(describe_fields(build.config_model({"agent": {"name": agent}})))
-        width = max(len(field.key) for field in fields)
-        lines.append(f"\n  agent {agent}:")
-        for field in fields:
-            only = f" [only for {field.variant}]" if field.variant else ""
-            lines.append(
-                f"    {field.key:<{width}}  {field.type} = {field.default}\n"
-                f"    {'':<{width}}      {field.meaning}{only}"
-            )
+        lines += [f"\n  agent {agent}:", *_field_lines(fields)]
     return "\n".join(lines) + "\n"
+
+
+def describe_collect() -> str:
+    """Return the list of configuration fields that `collect --help` ends with."""
+    from mbrl_bilevel.config import CollectConfig, describe_fields
+
+    lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
+    return "\n".join([*lines, *_field_lines(list(describe_fields(CollectConfig)))]) + "\n"
+
+
+def describe_figures() -> str:
+    """Return the list of settings that `reproduce --help` ends with."""
+    from mbrl_bilevel.config import describe_fields
+    from mbrl_bilevel.config.reproduce import REPRODUCE_CONFIGS
+
+    lines = ["settings (override with key=value; lists as [a,b]):"]
+    for name, model in REPRODUCE_CONFIGS.items():
+        lines += [f"\n  {name}: {_first_line(model)}", *_field_lines(list(describe_fields(model)))]
+    return "\n".join(lines) + "\n"
+
+
+def _field_lines(fields: "list[FieldDescription]") -> list[str]:
+    width = max(len(field.key) for field in fields)
+    lines = []
+    for field in fields:
+        only = f" [only for {field.variant}]" if field.variant else ""
+        lines.append(
+            f"    {field.key:<{width}}  {field.type} = {field.default}\n"
+            f"    {'':<{width}}      {field.meaning}{only}"
+        )
+    return lines
 
 
 def _list_agents() -> list[tuple[str, str]]:
@@ -161,6 +228,12 @@ def _find(name: str) -> Path:
     from mbrl_bilevel.config import find_config
 
     return find_config(name)
+
+
+def _check_json_path(path: Path | None) -> None:
+    """Raise ConfigError, before any work is done, if --json names a file that cannot be made."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ConfigError(f"--json {path}: its folder does not exist")
 
 
 def _newest_run(config: str) -> Path:

@@ -9,6 +9,7 @@ from mbrl_bilevel import __version__
 from mbrl_bilevel.cli import commands
 
 DEFAULT_CONFIG = "pets_pendulum"
+DEFAULT_COLLECT_CONFIG = "collect_pendulum"
 
 
 class _LazyEpilogParser(argparse.ArgumentParser):
@@ -33,6 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_train(subparsers)
     _add_evaluate(subparsers)
+    _add_collect(subparsers)
+    _add_reproduce(subparsers)
     _add_list(subparsers)
     return parser
 
@@ -80,6 +83,43 @@ def _add_evaluate(subparsers: Any) -> None:
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     evaluate.set_defaults(run=commands.evaluate)
+
+
+def _add_collect(subparsers: Any) -> None:
+    collect = subparsers.add_parser(
+        "collect",
+        help="record a dataset with a policy",
+        description="Record episodes with a policy into a Minari dataset. Interrupted, it goes on "
+        "with the next episode when the same command is run again.",
+    )
+    collect.make_epilog = commands.describe_collect
+    collect.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG | key=value",
+        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_COLLECT_CONFIG}), then "
+        "overrides",
+    )
+    collect.set_defaults(run=lambda arguments: commands.collect(arguments, DEFAULT_COLLECT_CONFIG))
+
+
+def _add_reproduce(subparsers: Any) -> None:
+    reproduce = subparsers.add_parser(
+        "reproduce",
+        help="recompute a figure of the paper",
+        description="Recompute a figure of the paper into a run folder.",
+    )
+    reproduce.make_epilog = commands.describe_figures
+    reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2 or fig3")
+    reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
+    reproduce.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="the run's folder (default: runs/reproduce_<NAME>/<date-time>-s<seed>)",
+    )
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    reproduce.set_defaults(run=commands.reproduce)
 
 
 def _add_list(subparsers: Any) -> None:

@@ -1,6 +1,15 @@
 """Typed, strict configuration."""
 
 from mbrl_bilevel.config.base import StrictConfig
+from mbrl_bilevel.config.collect import (
+    AgentPolicyConfig,
+    CollectConfig,
+    NewDatasetConfig,
+    PolicyConfig,
+    RandomPolicyConfig,
+    SB3PolicyConfig,
+)
+from mbrl_bilevel.config.dataset import DatasetConfig, is_dataset_id
 from mbrl_bilevel.config.describe import FieldDescription, describe_fields
 from mbrl_bilevel.config.load import (
     find_config,
@@ -44,10 +53,13 @@ __all__ = [
     "ESTIMATOR_CONFIGS",
     "OBJECTIVE_CONFIGS",
     "REWARD_CONFIGS",
+    "AgentPolicyConfig",
     "AnalyticConfig",
     "BetaNLLConfig",
     "BilevelConfig",
     "CheckpointConfig",
+    "CollectConfig",
+    "DatasetConfig",
     "DiceConfig",
     "EmbeddingConfig",
     "EnvConfig",
@@ -59,16 +71,21 @@ __all__ = [
     "ModelConfig",
     "NLLConfig",
     "NeuralConfig",
+    "NewDatasetConfig",
     "ObjectiveConfig",
     "OneHotConfig",
+    "PolicyConfig",
+    "RandomPolicyConfig",
     "ReparameterisedConfig",
     "RewardConfig",
+    "SB3PolicyConfig",
     "ScoreFunctionConfig",
     "StateDependentConfig",
     "StrictConfig",
     "TrainConfig",
     "describe_fields",
     "find_config",
+    "is_dataset_id",
     "list_configs",
     "load_data",
     "to_yaml",

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from mbrl_bilevel.config.describe import describe_fields
 from mbrl_bilevel.errors import ConfigError
 
-NAMED_SECTIONS = ("objective", "agent.planner")
+NAMED_SECTIONS = ("objective", "agent.planner", "policy")
 """Sections that may be given as a bare name, and whose settings belong to that name."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -73,7 +73,7 @@ def load_data(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     for section in NAMED_SECTIONS:
         _expand_name(merged, section.split("."))
     for override in overrides:
-        _apply(merged, override)
+        apply_override(merged, override)
     return merged
 
 
@@ -96,7 +96,12 @@ def to_yaml(config: BaseModel) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()))
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one value in nested data by `dotted.key=value` (YAML).
+
+    Raises:
+        ConfigError: if it is not of that form, or leads through a value.
+    """
     key, equals, text = override.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):

@@ -5,11 +5,29 @@ from mbrl_bilevel.evaluation.calibration import (
     ensemble_moments,
     gaussian_calibration,
 )
+from mbrl_bilevel.evaluation.dynamics_metrics import (
+    DynamicsMetrics,
+    ErrorMetrics,
+    dynamics_metrics,
+    error_metrics,
+    interval_width,
+    mixture_calibration,
+    negative_log_likelihood,
+    persistence_error,
+)
 from mbrl_bilevel.evaluation.episodes import (
     BatchState,
     Episode,
     evaluate_episodes,
     summarise,
+)
+from mbrl_bilevel.evaluation.mixture import GaussianMixture
+from mbrl_bilevel.evaluation.open_loop import (
+    OpenLoop,
+    StepFn,
+    open_loop,
+    particle_interval,
+    roll_out,
 )
 from mbrl_bilevel.evaluation.plots import (
     calibration_curve,
@@ -23,14 +41,28 @@ from mbrl_bilevel.evaluation.video import write_mp4
 __all__ = [
     "BatchState",
     "Calibration",
+    "DynamicsMetrics",
     "Episode",
+    "ErrorMetrics",
+    "GaussianMixture",
+    "OpenLoop",
+    "StepFn",
     "calibration_curve",
+    "dynamics_metrics",
     "ensemble_moments",
+    "error_metrics",
     "evaluate_episodes",
     "gaussian_calibration",
+    "interval_width",
     "learning_curve",
+    "mixture_calibration",
     "needs_mujoco",
+    "negative_log_likelihood",
+    "open_loop",
+    "particle_interval",
+    "persistence_error",
     "prepare_headless_rendering",
+    "roll_out",
     "save_figure",
     "summarise",
     "trajectory",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mbrl_bilevel.config import list_configs
 from tests.cli.conftest import OwnModule
 from tests.cli.small import cli, resume, snapshot, train
 
@@ -36,7 +37,7 @@ for env in (Images, Unbounded, Breaks):
 """
 
 PLANNER = "horizon, initial_std, kept_elites, momentum, name, noise_beta, num_elites"
-CONFIGS = "pets_cartpole_swingup, pets_inverted_pendulum, pets_pendulum"
+CONFIGS = ", ".join(list_configs())
 
 # Status, words, and all that the message must say: key, value, what is allowed, the nearest name.
 REFUSED: list[tuple[int, list[str], list[str]]] = [

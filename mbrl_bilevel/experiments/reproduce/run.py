@@ -1,0 +1,68 @@
+"""A figure from its settings to its run folder."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mbrl_bilevel.config import to_yaml
+from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, SyntheticConfig
+from mbrl_bilevel.evaluation import save_figure
+from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3
+from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
+from mbrl_bilevel.experiments.reproduce.progress import fit_progress
+from mbrl_bilevel.runs import RunDir, versions, write_json_atomic, write_text_atomic
+
+
+def reproduce(
+    config: SyntheticConfig, run_path: Path, *, show_progress: bool = True
+) -> tuple[dict[str, Any], str]:
+    """Compute a figure and write config.yaml, results.json, report.md and plots/ to a folder.
+
+    Args:
+        config: Of one of the figures; its class says of which.
+        run_path: The folder; must hold no run yet.
+        show_progress: On stderr.
+
+    Returns:
+        What results.json and report.md hold.
+
+    Raises:
+        MBRLError: The folder cannot be written, or a loss is not finite on the way.
+    """
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    run = RunDir.create(run_path)
+    for unused in (run.checkpoints, run.videos):  # nothing here is resumed or filmed
+        unused.rmdir()
+    write_text_atomic(run.config_path, to_yaml(config))
+    with fit_progress(_num_fits(config), enabled=show_progress) as advance:
+        outcome = _compute(config, advance)
+    results = {**outcome.results, "config": config.model_dump(), "versions": versions()}
+    for name, figure in outcome.figures.items():
+        save_figure(figure, run.plots / f"{name}.png")
+    write_text_atomic(run.path / "report.md", outcome.report)
+    write_json_atomic(run.path / "results.json", results)
+    return results, outcome.report
+
+
+def _num_fits(config: SyntheticConfig) -> int:
+    match config:
+        case Fig1Config():
+            return fig1.num_fits(config)
+        case Fig2Config():
+            return fig2.num_fits(config)
+        case Fig3Config():
+            return fig3.num_fits(config)
+    raise TypeError(f"{type(config).__name__} is no figure's configuration")
+
+
+def _compute(config: SyntheticConfig, advance: Advance) -> Outcome:
+    match config:
+        case Fig1Config():
+            return fig1.compute(config, advance)
+        case Fig2Config():
+            return fig2.compute(config, advance)
+        case Fig3Config():
+            return fig3.compute(config, advance)
+    raise TypeError(f"{type(config).__name__} is no figure's configuration")
