@@ -12,7 +12,13 @@ from torch import Tensor
 
 from mbrl_agents.config import PETSConfig
 from mbrl_agents.interaction import Interaction
-from mbrl_agents.planning import PlannerState, TerminalValue, TrajectorySampler, make_planner
+from mbrl_agents.planning import (
+    Imagined,
+    PlannerState,
+    TerminalValue,
+    TrajectorySampler,
+    make_planner,
+)
 from mbrl_agents.saving import load_agent, restore_agent, save_agent
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_agents.task_functions import check_against_data, exact_functions
@@ -167,7 +173,7 @@ class PETS:
         check_against_data(self.env, self.codec, training, self.reward_fn, self.termination_fn)
         metrics = self.trainer.fit(training, held_out, self.generator)
         if self.terminal_value is not None:
-            metrics |= self.terminal_value.fit(self.buffer.all(), self.generator)
+            metrics |= self.terminal_value.fit(self.buffer.all(), self._imagine, self.generator)
         self.num_fits += 1
         return metrics
 
@@ -332,6 +338,12 @@ class PETS:
 
         plan, next_state = self.planner.plan(evaluate, state, generator)
         return plan[:, 0], next_state
+
+    def _imagine(self, obs: Tensor, num_actions: int, generator: torch.Generator) -> Imagined:
+        """Return what the models expect of random actions in states `[N, D_obs]`."""
+        noise = torch.randn(num_actions * len(obs), 1, self.codec.size, generator=generator)
+        drawn = self.planner.plans.uniform(noise.to(self.device), batch_size=1)
+        return self.sampler.imagine(obs, drawn.reshape(num_actions, len(obs), self.codec.size))
 
     def _explore(self, action: Tensor) -> Tensor:
         """Return planned action features `[1, A]` with the exploration noise of learning."""

@@ -4,15 +4,11 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mbrl_bilevel.errors import ConfigError, MBRLError
-
-if TYPE_CHECKING:
-    from mbrl_bilevel.config import FieldDescription
 
 RUNS = Path("runs")
 
@@ -108,112 +104,6 @@ def collect(arguments: Namespace, default_config: str) -> int:
     return 0
 
 
-def list_names(arguments: Namespace) -> int:
-    """`mbrl-bilevel list`."""
-    rows = LISTINGS[arguments.what]()
-    width = max(len(name) for name, _ in rows)
-    for name, meaning in rows:
-        print(f"{name:<{width}}  {meaning}".rstrip())
-    return 0
-
-
-def describe_config() -> str:
-    """Return the list of configuration fields that `train --help` ends with."""
-    from mbrl_bilevel import build
-    from mbrl_bilevel.config import describe_fields
-
-    lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
-    for agent in build.agent_names():
-        fields = list(describe_fields(build.config_model({"agent": {"name": agent}})))
-        lines += [f"\n  agent {agent}:", *_field_lines(fields)]
-    return "\n".join(lines) + "\n"
-
-
-def describe_collect() -> str:
-    """Return the list of configuration fields that `collect --help` ends with."""
-    from mbrl_bilevel.config import CollectConfig, describe_fields
-
-    lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
-    return "\n".join([*lines, *_field_lines(list(describe_fields(CollectConfig)))]) + "\n"
-
-
-def describe_figures() -> str:
-    """Return the list of settings that `reproduce --help` ends with."""
-    from mbrl_bilevel.config import describe_fields
-    from mbrl_bilevel.config.reproduce import REPRODUCE_CONFIGS
-
-    lines = ["settings (override with key=value; lists as [a,b]):"]
-    for name, model in REPRODUCE_CONFIGS.items():
-        lines += [f"\n  {name}: {_first_line(model)}", *_field_lines(list(describe_fields(model)))]
-    return "\n".join(lines) + "\n"
-
-
-def _field_lines(fields: "list[FieldDescription]") -> list[str]:
-    width = max(len(field.key) for field in fields)
-    lines = []
-    for field in fields:
-        only = f" [only for {field.variant}]" if field.variant else ""
-        lines.append(
-            f"    {field.key:<{width}}  {field.type} = {field.default}\n"
-            f"    {'':<{width}}      {field.meaning}{only}"
-        )
-    return lines
-
-
-def _list_agents() -> list[tuple[str, str]]:
-    from mbrl_bilevel import build
-
-    return [(name, _first_line(build.agent_class(name))) for name in build.agent_names()]
-
-
-def _list_envs() -> list[tuple[str, str]]:
-    from mbrl_bilevel import build
-
-    rows = []
-    for env in build.known_envs():
-        exact = [
-            name
-            for name, known in (
-                ("reward", env.exact_reward),
-                ("termination", env.exact_termination),
-            )
-            if known
-        ]
-        rows.append((env.env_id, f"exact {' and '.join(exact)}"))
-    return [*rows, ("any other Gymnasium id", "what is not known is learned")]
-
-
-def _list_objectives() -> list[tuple[str, str]]:
-    from mbrl_bilevel.config import OBJECTIVE_CONFIGS
-
-    return [(name, _first_line(config)) for name, config in OBJECTIVE_CONFIGS.items()]
-
-
-def _list_solvers() -> list[tuple[str, str]]:
-    from mbrl_bilevel.bilevel import SOLVERS
-
-    return [(name, _first_line(solver)) for name, solver in SOLVERS.items()]
-
-
-def _list_configs() -> list[tuple[str, str]]:
-    from mbrl_bilevel.config import find_config, list_configs
-
-    rows = []
-    for name in list_configs():
-        first = find_config(name).read_text(encoding="utf-8").partition("\n")[0]
-        rows.append((name, first.removeprefix("#").strip()))
-    return rows
-
-
-LISTINGS: dict[str, Callable[[], list[tuple[str, str]]]] = {
-    "agents": _list_agents,
-    "configs": _list_configs,
-    "envs": _list_envs,
-    "objectives": _list_objectives,
-    "solvers": _list_solvers,
-}
-
-
 def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """Return the configuration's name, if given, and the overrides."""
     names = [word for word in words if "=" not in word]
@@ -266,7 +156,3 @@ def _tensorboard() -> str:
         return "tensorboard"
     here = Path.cwd()
     return str(beside_python.relative_to(here) if here in beside_python.parents else beside_python)
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel import __version__
-from mbrl_bilevel.cli import commands
+from mbrl_bilevel.cli import commands, listings, settings_help
 
 DEFAULT_CONFIG = "pets_pendulum"
 DEFAULT_COLLECT_CONFIG = "collect_pendulum"
@@ -46,7 +46,7 @@ def _add_train(subparsers: Any) -> None:
         help="train an agent",
         description="Train an agent as a configuration says, into a run folder.",
     )
-    train.make_epilog = commands.describe_config
+    train.make_epilog = settings_help.describe_config
     train.add_argument(
         "words",
         nargs="*",
@@ -92,7 +92,7 @@ def _add_collect(subparsers: Any) -> None:
         description="Record episodes with a policy into a Minari dataset. Interrupted, it goes on "
         "with the next episode when the same command is run again.",
     )
-    collect.make_epilog = commands.describe_collect
+    collect.make_epilog = settings_help.describe_collect
     collect.add_argument(
         "words",
         nargs="*",
@@ -109,7 +109,7 @@ def _add_reproduce(subparsers: Any) -> None:
         help="recompute a figure of the paper",
         description="Recompute a figure of the paper into a run folder.",
     )
-    reproduce.make_epilog = commands.describe_figures
+    reproduce.make_epilog = settings_help.describe_figures
     reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2 or fig3")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
     reproduce.add_argument(
@@ -126,8 +126,8 @@ def _add_list(subparsers: Any) -> None:
     listing = subparsers.add_parser(
         "list", help="list what there is", description="List what there is, a line each."
     )
-    listing.add_argument("what", choices=sorted(commands.LISTINGS))
-    listing.set_defaults(run=commands.list_names)
+    listing.add_argument("what", choices=sorted(listings.LISTINGS))
+    listing.set_defaults(run=listings.list_names)
 
 
 def _positive(text: str) -> int:

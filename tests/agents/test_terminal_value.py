@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from mbrl_agents.planning import TerminalValue, TerminalValueConfig
+from mbrl_agents.planning import Imagined, TerminalValue, TerminalValueConfig
 from mbrl_bilevel.data import Transitions
 from tests.agents.small import assert_identical, small_pets
 
@@ -18,10 +19,23 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def make(**settings: float) -> TerminalValue:
-    config = TerminalValueConfig.model_validate(
-        {"discount": DISCOUNT, "num_rounds": 40, "num_updates": 30, "lr": 3e-3, **settings}
-    )
+    defaults = {"discount": DISCOUNT, "num_rounds": 30, "num_updates": 20, "batch_size": 32}
+    fast = {**defaults, "lr": 5e-3, "improvement": 0}
+    config = TerminalValueConfig.model_validate({**fast, **settings})
     return TerminalValue(1, config, generator())
+
+
+def no_model(*_: object) -> Imagined:
+    raise AssertionError("recorded actions need no model")
+
+
+def safe_model(obs: Tensor, num_actions: int, generator: torch.Generator) -> Imagined:
+    """Two models of K actions: the first stays where it is and pays one, the others end."""
+    del generator
+    shape = (2, num_actions, len(obs))
+    ends = torch.ones(shape, dtype=torch.bool)
+    ends[:, 0] = False
+    return Imagined((~ends).float(), obs.expand(2, num_actions, -1, -1), ends)
 
 
 def corridor(length: int, *, terminates: bool) -> Transitions:
@@ -45,7 +59,7 @@ def test_nothing_is_worth_anything_before_the_first_fit() -> None:
 
 def test_a_terminated_episode_is_worth_the_rewards_up_to_its_end() -> None:
     value, length = make(), 6
-    value.fit(corridor(length, terminates=True), generator())
+    value.fit(corridor(length, terminates=True), no_model, generator())
     remaining = length - torch.arange(length)
     expected = (1 - DISCOUNT**remaining) / (1 - DISCOUNT)
     found = value(torch.arange(length, dtype=torch.float32)[:, None])
@@ -54,24 +68,38 @@ def test_a_terminated_episode_is_worth_the_rewards_up_to_its_end() -> None:
 
 def test_a_truncated_episode_is_worth_what_would_have_followed() -> None:
     value, length = make(), 6
-    value.fit(corridor(length, terminates=False), generator())
+    value.fit(corridor(length, terminates=False), no_model, generator())
     found = value(torch.arange(length, dtype=torch.float32)[:, None])
     torch.testing.assert_close(found, torch.full((6,), 1 / (1 - DISCOUNT)), rtol=0, atol=0.15)
 
 
+@pytest.mark.parametrize("improvement", [0.5, 1.0])
+def test_a_better_action_that_the_model_knows_makes_a_state_worth_more(improvement: float) -> None:
+    """All recorded steps end at once and pay one; the model knows how to stay for ever."""
+    value = make(improvement=improvement)
+    value.fit(corridor(1, terminates=True), safe_model, generator())
+    # v = 1 + improvement * discount * v
+    expected = 1 / (1 - improvement * DISCOUNT)
+    assert value(torch.zeros(1, 1)).item() == pytest.approx(expected, abs=0.05)
+
+
 def test_far_from_all_data_the_value_stays_within_what_was_seen() -> None:
     value = make()
-    value.fit(corridor(6, terminates=True), generator())
+    value.fit(corridor(6, terminates=True), no_model, generator())
     far = value(torch.tensor([[-100.0], [100.0]]))
     assert ((far >= 1.0 - 1e-6) & (far <= 1 / (1 - DISCOUNT))).all()
 
 
 def test_a_restored_value_goes_on_identically() -> None:
-    data, value, other = corridor(6, terminates=True), make(num_rounds=2), make(num_rounds=2)
-    value.fit(data, generator())
+    data, value, other = (
+        corridor(6, terminates=True),
+        make(num_rounds=2, improvement=1),
+        make(num_rounds=2, improvement=1),
+    )
+    value.fit(data, safe_model, generator())
     other.load_training_state(copy.deepcopy(value.training_state()))
-    value.fit(data, generator(1))
-    other.fit(data, generator(1))
+    value.fit(data, safe_model, generator(1))
+    other.fit(data, safe_model, generator(1))
     assert_identical(value.training_state(), other.training_state())
 
 

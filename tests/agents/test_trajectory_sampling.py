@@ -177,6 +177,22 @@ def test_a_terminal_value_counts_for_plans_that_do_not_end_and_discounts_rewards
     assert judge.returns(obs, plans, generator())[0].tolist() == pytest.approx(expected)
 
 
+def test_imagining_asks_every_elite_for_every_action_in_every_state() -> None:
+    judge = sampler(box_model(), 3, "ts1")
+    obs = torch.tensor([[0.0, 0.2], [0.0, 0.5]])
+    actions = torch.tensor([[[0.1], [0.2]], [[0.4], [0.6]]])  # [K, N, A]
+    found = judge.imagine(obs, actions)
+    positions = obs[:, 1] + actions[..., 0]
+    assert found.next_obs.shape == (len(ELITES), 2, 2, 2)
+    for e, member in enumerate(ELITES):
+        torch.testing.assert_close(found.next_obs[e, ..., 1], positions)
+        assert (found.next_obs[e, ..., 0] == member).all()
+        # Actions reach the reward in the environment's units, twice the features.
+        expected = obs[:, 1] - 2 * actions[..., 0] + 0.3 * positions + member
+        torch.testing.assert_close(found.rewards[e], expected)
+        assert found.terminated[e].tolist() == [[False, False], [False, True]]
+
+
 @pytest.mark.parametrize("propagation", PROPAGATIONS)
 def test_nan_beyond_the_end_is_harmless(propagation: Propagation) -> None:
     obs, plans = start_and_plans()

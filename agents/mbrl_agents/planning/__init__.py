@@ -12,7 +12,7 @@ from mbrl_agents.planning.config import (
 from mbrl_agents.planning.icem import ICEM
 from mbrl_agents.planning.make import make_planner
 from mbrl_agents.planning.random_shooting import RandomShooting
-from mbrl_agents.planning.terminal_value import TerminalValue
+from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
 from mbrl_agents.planning.trajectory_sampling import Propagation, TrajectorySampler
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "CEMConfig",
     "EvaluateFn",
     "ICEMConfig",
+    "Imagined",
     "Planner",
     "PlannerConfig",
     "PlannerState",

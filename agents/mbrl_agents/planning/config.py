@@ -79,6 +79,16 @@ class TerminalValueConfig(StrictConfig):
         default=10, description="rounds of fitted value iteration after a fit of the model"
     )
     num_updates: PositiveInt = Field(default=50, description="updates in a round")
+    num_states: PositiveInt = Field(
+        default=512, description="recorded states that a round takes, at most"
+    )
+    improvement: Fraction = Field(
+        default=0.5,
+        description="0 values the recorded actions, 1 the best that the model knows",
+    )
+    num_actions: PositiveInt = Field(
+        default=16, description="random actions that the best one is looked for among"
+    )
 
 
 PlannerConfig = Annotated[

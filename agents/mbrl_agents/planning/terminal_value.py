@@ -1,6 +1,8 @@
 """What a state is worth at the end of a plan: rewards beyond the horizon."""
 
 import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,14 +17,38 @@ NUM_MEMBERS = 5
 HIDDEN_SIZE = 64
 
 
+@dataclass(frozen=True)
+class Imagined:
+    """What E models expect of K other actions in each of N states.
+
+    Attributes:
+        rewards: `[E, K, N]`.
+        next_obs: `[E, K, N, D_obs]`.
+        terminated: bool `[E, K, N]`.
+    """
+
+    rewards: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+
+
+ImagineFn = Callable[[Tensor, int, torch.Generator], Imagined]
+"""`(obs [N, D_obs], K, generator)` -> what happens after K random actions in each state."""
+
+
 class TerminalValue(nn.Module):
     """The discounted return from a state on, learned from the transitions of the replay buffer.
 
-    Fitted value iteration on the data's own actions: round by round an ensemble regresses on
-    `reward + discount * (1 - terminated) * V(next_obs)`, V being the last round's mean of members.
-    A truncated episode goes on in the targets, a terminated one is worth nothing more. Added at the
-    end of a plan it makes a finite horizon look further (Lowrey et al., "Plan Online, Learn
-    Offline", 2019): without it, whatever pays the same within the horizon is all one to a planner.
+    Fitted value iteration: round by round an ensemble regresses on one-step targets, V being the
+    last round's mean of members and `q = reward + discount * (1 - terminated) * V(next_obs)`:
+
+        target = (1 - improvement) * q_recorded + improvement * max(q_recorded, max_a q_model(a))
+
+    Recorded actions alone would hold the failures of early episodes against the states that they
+    began in; the model's best actions alone would trust it where it is wrong. A truncated episode
+    goes on in the targets, a terminated one is worth nothing more. Added at the end of a plan it
+    makes a finite horizon look further (Lowrey et al., "Plan Online, Learn Offline", 2019): without
+    it, whatever pays the same within the horizon is all one to a planner.
 
     Members differ in their initial weights; the lowest of them is what a state is worth to the
     planner, so that states far from all data do not look good by accident.
@@ -65,32 +91,32 @@ class TerminalValue(nn.Module):
             obs.shape[:-1]
         )
 
-    def fit(self, transitions: Transitions, generator: torch.Generator) -> dict[str, float]:
-        """Fit to all transitions `[N, ...]`, going on from the last fit; return what to log."""
-        device = self.mean.device
-        obs = torch.as_tensor(transitions.obs, device=device)
-        next_obs = torch.as_tensor(transitions.next_obs, device=device)
-        rewards = torch.as_tensor(transitions.rewards, device=device)
-        goes_on = ~torch.as_tensor(transitions.terminated, device=device)
-        self.normalizer.fit(obs)
-        targets, loss = rewards, rewards.new_zeros(())
+    def fit(
+        self, transitions: Transitions, imagine: ImagineFn, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Fit to transitions `[N, ...]`, going on from the last fit; return what to log.
+
+        Args:
+            transitions: All that is recorded.
+            imagine: The model.
+            generator: Of states, actions and batches; on the CPU.
+        """
+        recorded = _Recorded.of(transitions, self.mean.device)
+        self.normalizer.fit(recorded.obs)
+        loss = self.mean
         for _ in range(self.config.num_rounds):
-            with torch.no_grad():
-                next_value = self._bounded(self._members(next_obs).mean(dim=0))
-                targets = rewards + self.discount * next_value.where(goes_on, 0.0)
-                self._rescale(targets)
+            states = recorded.sample(self.config.num_states, generator)
+            targets = self._targets(states, imagine, generator)
+            self._rescale(targets)
             for _ in range(self.config.num_updates):
-                batch = torch.randint(len(obs), (self.config.batch_size,), generator=generator)
-                rows = batch.to(device)
-                errors = (self._members(obs[rows]) - targets[rows]) / self.std
+                batch = torch.randint(len(targets), (self.config.batch_size,), generator=generator)
+                rows = batch.to(targets.device)
+                errors = (self._members(states.obs[rows]) - targets[rows]) / self.std
                 loss = errors.square().mean()
                 self.optimizer.zero_grad(set_to_none=True)
                 (NUM_MEMBERS * loss).backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
-        return {
-            "value/mean": targets.mean().item(),
-            "value/loss": loss.item(),
-        }
+        return {"value/mean": self.mean.item(), "value/loss": loss.item()}
 
     def training_state(self) -> dict[str, Any]:
         """Return everything that learning goes on from."""
@@ -100,6 +126,26 @@ class TerminalValue(nn.Module):
         """Restore what `training_state` returned."""
         self.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    @torch.no_grad()
+    def _targets(
+        self, recorded: "_Recorded", imagine: ImagineFn, generator: torch.Generator
+    ) -> Tensor:
+        """Return what each recorded state is worth, `[N]`."""
+        following = self._mean_value(recorded.next_obs).where(recorded.goes_on, 0.0)
+        as_recorded = recorded.rewards + self.discount * following
+        improvement = self.config.improvement
+        if improvement == 0:
+            return as_recorded
+        other = imagine(recorded.obs, self.config.num_actions, generator)
+        following = self._mean_value(other.next_obs).where(~other.terminated, 0.0)
+        best = (other.rewards + self.discount * following).mean(dim=0).amax(dim=0)
+        return as_recorded.lerp(as_recorded.maximum(best), improvement)
+
+    def _mean_value(self, obs: Tensor) -> Tensor:
+        """Return the bounded mean of the members' values, `[...]`, of `[..., D_obs]`."""
+        flat = self._members(obs.reshape(-1, obs.shape[-1])).mean(dim=0)
+        return self._bounded(flat).reshape(obs.shape[:-1])
 
     def _members(self, obs: Tensor) -> Tensor:
         """Return every member's value `[E, N]` of observations `[N, D_obs]`."""
@@ -116,3 +162,29 @@ class TerminalValue(nn.Module):
         self.highest.copy_(targets.max())
         self.mean.copy_(targets.mean())
         self.std.copy_(targets.std(correction=0).clamp_min(1e-6))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """Transitions as tensors: obs and next_obs `[N, D_obs]`, the others `[N]`."""
+
+    obs: Tensor
+    rewards: Tensor
+    next_obs: Tensor
+    goes_on: Tensor
+
+    @classmethod
+    def of(cls, transitions: Transitions, device: torch.device) -> "_Recorded":
+        return cls(
+            torch.as_tensor(transitions.obs, device=device),
+            torch.as_tensor(transitions.rewards, device=device),
+            torch.as_tensor(transitions.next_obs, device=device),
+            ~torch.as_tensor(transitions.terminated, device=device),
+        )
+
+    def sample(self, size: int, generator: torch.Generator) -> "_Recorded":
+        """Return `size` of them without repetition, or all."""
+        rows = torch.randperm(len(self.obs), generator=generator)[:size].to(self.obs.device)
+        return _Recorded(
+            self.obs[rows], self.rewards[rows], self.next_obs[rows], self.goes_on[rows]
+        )

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mbrl_agents.planning.terminal_value import TerminalValue
+from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
@@ -89,6 +89,30 @@ class TrajectorySampler:
             beyond = discount**horizon * self.terminal_value(current)
             total += beyond if alive is None else torch.where(alive, beyond, 0.0)
         return total.mean(dim=0).reshape(batch_size, num_plans)
+
+    @torch.no_grad()
+    def imagine(self, obs: Tensor, actions: Tensor) -> Imagined:
+        """Return what every elite member expects, by its mean, of actions in states.
+
+        Args:
+            obs: `[N, D_obs]`.
+            actions: Action features, K in each state, `[K, N, A]`.
+        """
+        elites = self.model.elite_indices
+        num_actions, num_states, _ = actions.shape
+        shape = (len(elites), num_actions, num_states)
+        start = obs.expand(num_actions, -1, -1).reshape(1, -1, obs.shape[-1])
+        start = start.expand(len(elites), -1, -1)
+        action = actions.reshape(1, num_actions * num_states, -1).expand(len(elites), -1, -1)
+        next_obs, reward = self.model.members(elites).step(start, action, None)
+        ended = self._terminated(start, action, next_obs)
+        if ended is None:
+            ended = torch.zeros(shape, dtype=torch.bool, device=obs.device)
+        return Imagined(
+            self._reward(start, action, next_obs, reward).reshape(shape),
+            next_obs.reshape(*shape, -1),
+            ended.reshape(shape),
+        )
 
     @torch.inference_mode()
     def trajectories(self, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
