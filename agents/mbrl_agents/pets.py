@@ -343,7 +343,8 @@ class PETS:
         """Return what the models expect of random actions in states `[N, D_obs]`."""
         noise = torch.randn(num_actions * len(obs), 1, self.codec.size, generator=generator)
         drawn = self.planner.plans.uniform(noise.to(self.device), batch_size=1)
-        return self.sampler.imagine(obs, drawn.reshape(num_actions, len(obs), self.codec.size))
+        actions = drawn.reshape(num_actions, len(obs), self.codec.size)
+        return self.sampler.imagine(obs, actions)
 
     def _explore(self, action: Tensor) -> Tensor:
         """Return planned action features `[1, A]` with the exploration noise of learning."""

@@ -178,7 +178,7 @@ def test_a_terminal_value_counts_for_plans_that_do_not_end_and_discounts_rewards
 
 
 def test_imagining_asks_every_elite_for_every_action_in_every_state() -> None:
-    judge = sampler(box_model(), 3, "ts1")
+    judge = sampler(box_model(), 3, "mean")
     obs = torch.tensor([[0.0, 0.2], [0.0, 0.5]])
     actions = torch.tensor([[[0.1], [0.2]], [[0.4], [0.6]]])  # [K, N, A]
     found = judge.imagine(obs, actions)

@@ -103,6 +103,7 @@ class TerminalValue(nn.Module):
         """
         recorded = _Recorded.of(transitions, self.mean.device)
         self.normalizer.fit(recorded.obs)
+        self._set_bounds(recorded.rewards)
         loss = self.mean
         for _ in range(self.config.num_rounds):
             states = recorded.sample(self.config.num_states, generator)
@@ -154,12 +155,16 @@ class TerminalValue(nn.Module):
         return self.mean + self.std * multi_layer(inputs, layers)[..., 0]
 
     def _bounded(self, value: Tensor) -> Tensor:
-        """Return values held within the targets seen: extrapolation must not feed on itself."""
+        """Return values that rewards can add up to: extrapolation must not feed on itself."""
         return value.clamp(self.lowest, self.highest)
 
+    def _set_bounds(self, rewards: Tensor) -> None:
+        """The least and the most that rewards like the recorded ones can add up to."""
+        total = rewards / (1 - self.discount)
+        self.lowest.copy_(total.min().clamp_max(0.0))
+        self.highest.copy_(total.max().clamp_min(0.0))
+
     def _rescale(self, targets: Tensor) -> None:
-        self.lowest.copy_(targets.min())
-        self.highest.copy_(targets.max())
         self.mean.copy_(targets.mean())
         self.std.copy_(targets.std(correction=0).clamp_min(1e-6))
 
