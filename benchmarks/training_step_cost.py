@@ -32,7 +32,7 @@ from mbrl_bilevel.bilevel import FunctionalProblem, hypergradient, make_objectiv
 from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.dynamics.training import BOUNDS_PENALTY, OUTER_ROWS
+from mbrl_bilevel.dynamics.training import BOUNDS_PENALTY, outer_rows
 
 OBS_SIZE, ACTION_SIZE = 17, 6
 """Those of HalfCheetah."""
@@ -99,7 +99,7 @@ class Steps:
         """Take one step, and the objective's outer step when it is due."""
         self.inner_update()
         if self.objective.outer_every and self.num_updates % self.objective.outer_every == 0:
-            rows = torch.randperm(len(self.x_held), generator=self.generator)[:OUTER_ROWS]
+            rows = outer_rows(self.num_updates // self.objective.outer_every, len(self.x_held))
             with torch.no_grad():
                 prediction = self.network(self._for_all_members(self.x_held[rows]))
             self.objective.outer_step(prediction, self.y_held[rows])

@@ -104,6 +104,29 @@ def collect(arguments: Namespace, default_config: str) -> int:
     return 0
 
 
+def fit(arguments: Namespace, default_config: str) -> int:
+    """`mbrl-bilevel fit`."""
+    from mbrl_bilevel.config import load_data
+    from mbrl_bilevel.config.fit import fit_config
+    from mbrl_bilevel.experiments.fit import fit as fit_models
+    from mbrl_bilevel.runs import default_run_path
+
+    name, overrides = _split_words(arguments.words)
+    config = fit_config(load_data(_find(name or default_config), overrides))
+    _check_json_path(arguments.json)
+    run_path = arguments.run_dir or default_run_path(RUNS, config.name, config.seed, datetime.now())
+    result = fit_models(config, run_path, arguments.json)
+    if result.report:
+        print(result.report)
+    print(f"run:        {run_path}")
+    if result.status == "interrupted":
+        num_models = len(config.objective) * config.seeds
+        print(f"stopped after {len(result.results['results'])} of {num_models} models, kept")
+        return 130
+    print(f"watch:      {_tensorboard()} --logdir {run_path}")
+    return 0
+
+
 def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """Return the configuration's name, if given, and the overrides."""
     names = [word for word in words if "=" not in word]

@@ -10,6 +10,7 @@ from mbrl_bilevel.cli import commands, listings, settings_help
 
 DEFAULT_CONFIG = "pets_pendulum"
 DEFAULT_COLLECT_CONFIG = "collect_pendulum"
+DEFAULT_FIT_CONFIG = "fit_pendulum"
 
 
 class _LazyEpilogParser(argparse.ArgumentParser):
@@ -35,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(subparsers)
     _add_evaluate(subparsers)
     _add_collect(subparsers)
+    _add_fit(subparsers)
     _add_reproduce(subparsers)
     _add_list(subparsers)
     return parser
@@ -101,6 +103,30 @@ def _add_collect(subparsers: Any) -> None:
         "overrides",
     )
     collect.set_defaults(run=lambda arguments: commands.collect(arguments, DEFAULT_COLLECT_CONFIG))
+
+
+def _add_fit(subparsers: Any) -> None:
+    fit = subparsers.add_parser(
+        "fit",
+        help="fit dynamics models to a dataset",
+        description="Fit dynamics models to recorded episodes by several objectives and seeds, "
+        "and compare them on episodes of their own.",
+    )
+    fit.make_epilog = settings_help.describe_fit
+    fit.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG | key=value",
+        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_FIT_CONFIG}), then overrides",
+    )
+    fit.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="the run's folder (default: runs/<config>/<date-time>-s<seed>)",
+    )
+    fit.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    fit.set_defaults(run=lambda arguments: commands.fit(arguments, DEFAULT_FIT_CONFIG))
 
 
 def _add_reproduce(subparsers: Any) -> None:

@@ -1,5 +1,6 @@
 """The settings that `--help` ends with."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mbrl_bilevel.cli.listings import first_line
@@ -26,6 +27,26 @@ def describe_collect() -> str:
 
     lines = ["configuration fields (override with key=value; CONFIG sets its own defaults):"]
     return "\n".join([*lines, *_field_lines(list(describe_fields(CollectConfig)))]) + "\n"
+
+
+def describe_fit() -> str:
+    """Return the list of configuration fields that `fit --help` ends with."""
+    from mbrl_bilevel.config import OBJECTIVE_CONFIGS, describe_fields
+    from mbrl_bilevel.config.fit import FitConfig
+
+    lines = ["configuration fields (override with key=value; lists as [a,b]):"]
+    # A list of models has no short name; their settings follow below.
+    lines += _field_lines(
+        [
+            replace(field, type="name | mapping | list") if field.key == "objective" else field
+            for field in describe_fields(FitConfig)
+        ]
+    )
+    for name, model in OBJECTIVE_CONFIGS.items():
+        lines += [f"\n  objective {name}: {first_line(model)}"]
+        fields = [field for field in describe_fields(model) if field.key != "name"]
+        lines += _field_lines(fields) if fields else []
+    return "\n".join(lines) + "\n"
 
 
 def describe_figures() -> str:

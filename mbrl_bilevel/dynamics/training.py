@@ -1,5 +1,6 @@
 """One fit of a dynamics model: bootstrap batches, outer steps, early stopping, elites."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,7 +76,7 @@ class ModelTrainer:
         batches = BootstrapBatches(
             len(x), model.network.ensemble_size, self.config.batch_size, self.seed, generator
         )
-        metrics = self._descend(x, y, x_held, y_held, batches, generator)
+        metrics = self._descend(x, y, x_held, y_held, batches)
         if model.termination is not None:
             self._fit_termination(training, generator)
         return metrics
@@ -96,13 +97,7 @@ class ModelTrainer:
             self.termination_optimizer.load_state_dict(state["termination_optimizer"])
 
     def _descend(
-        self,
-        x: Tensor,
-        y: Tensor,
-        x_held: Tensor,
-        y_held: Tensor,
-        batches: Iterable[Tensor],
-        generator: torch.Generator,
+        self, x: Tensor, y: Tensor, x_held: Tensor, y_held: Tensor, batches: Iterable[Tensor]
     ) -> dict[str, float]:
         """Minimise the objective; `x`, `y` are normalised, `[N, ...]`, on the model's device."""
         network, objective, config = self.model.network, self.model.objective, self.config
@@ -117,9 +112,8 @@ class ModelTrainer:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if objective.outer_every and num_updates % objective.outer_every == 0:
-                outer_rows = self._outer_rows(len(x_held), generator).to(x.device)
-                held_out = x_held[outer_rows], y_held[outer_rows]
-                metrics |= objective.outer_step(self._predict(held_out[0]), held_out[1])
+                rows_held = outer_rows(num_updates // objective.outer_every, len(x_held))
+                metrics |= objective.outer_step(self._predict(x_held[rows_held]), y_held[rows_held])
             if num_updates % config.eval_every == 0 or num_updates == config.num_updates:
                 _check_finite("training loss", losses)
                 metrics |= {"model/train_loss": losses.mean().item()}
@@ -137,12 +131,6 @@ class ModelTrainer:
         if objective.outer_every:
             metrics["bilevel/stationarity"] = self._stationarity(x, y)
         return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}
-
-    @staticmethod
-    def _outer_rows(num_held_out: int, generator: torch.Generator) -> Tensor:
-        if num_held_out <= OUTER_ROWS:
-            return torch.arange(num_held_out)
-        return torch.randperm(num_held_out, generator=generator)[:OUTER_ROWS]
 
     def _stationarity(self, x: Tensor, y: Tensor) -> float:
         """Return the norm of the inner objective's gradient at the solution, over the members."""
@@ -190,6 +178,15 @@ class ModelTrainer:
     @torch.no_grad()
     def _score(self, x_held: Tensor, y_held: Tensor) -> Tensor:
         return self.model.objective.score(self._predict(x_held), y_held)
+
+
+def outer_rows(outer_step: int, num_held_out: int) -> slice:
+    """Return which held-out rows an outer step takes: every k-th, another start each time.
+
+    Nothing is drawn for them: objectives with and without outer steps see the same batches.
+    """
+    stride = math.ceil(num_held_out / OUTER_ROWS)
+    return slice(outer_step % stride, None, stride)
 
 
 class _BestWeights:

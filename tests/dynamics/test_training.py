@@ -12,6 +12,7 @@ from torch import Tensor
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import BootstrapBatches, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.dynamics.training import OUTER_ROWS, outer_rows
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
 from mbrl_bilevel.types import Gaussian
@@ -373,3 +374,11 @@ def test_terminations_are_learned_along_with_the_dynamics() -> None:
     inputs = torch.as_tensor(data.obs), model.codec.encode(data.actions)
     found = model.termination(*inputs, torch.as_tensor(data.next_obs))
     assert (found.numpy() == data.terminated).mean() > 0.9
+
+
+@pytest.mark.parametrize("num_held_out", [1, OUTER_ROWS, OUTER_ROWS + 1, 3 * OUTER_ROWS + 7])
+def test_outer_steps_take_turns_through_all_held_out_rows(num_held_out: int) -> None:
+    rows = torch.arange(num_held_out)
+    turns = [rows[outer_rows(step, num_held_out)] for step in range(1, 5)]
+    assert all(0 < len(turn) <= OUTER_ROWS for turn in turns)
+    assert torch.equal(torch.cat(turns).unique(), rows)

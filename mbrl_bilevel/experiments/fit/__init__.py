@@ -1,0 +1,5 @@
+"""Dynamics models fitted to recorded episodes, by several objectives: `mbrl-bilevel fit`."""
+
+from mbrl_bilevel.experiments.fit.run import fit
+
+__all__ = ["fit"]
