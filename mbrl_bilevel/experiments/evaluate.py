@@ -20,8 +20,8 @@ from mbrl_bilevel.evaluation import (
 from mbrl_bilevel.experiments.report import write_video
 from mbrl_bilevel.runs import (
     RunDir,
+    count_progress,
     derive_seed,
-    episode_progress,
     latest_checkpoint,
     seed_everything,
 )
@@ -39,7 +39,8 @@ def evaluate_agent(
     show_progress: bool = False,
 ) -> list[Episode]:
     """Run episodes with seeds that are the run's own, and that training never uses."""
-    with episode_progress(num_episodes, enabled=show_progress) as advance:
+    what = f"over {num_episodes} episodes"
+    with count_progress(num_episodes, "evaluating", what, enabled=show_progress) as advance:
         return evaluate_episodes(
             agent,
             lambda render_mode: build.build_env(config, render_mode),

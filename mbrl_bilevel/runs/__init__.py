@@ -10,7 +10,7 @@ from mbrl_bilevel.runs.checkpoint import (
 from mbrl_bilevel.runs.device import DeviceName, resolve_device
 from mbrl_bilevel.runs.files import write_json_atomic, write_text_atomic
 from mbrl_bilevel.runs.metrics import MetricsLogger, read_metrics
-from mbrl_bilevel.runs.progress import TrainingProgress, episode_progress
+from mbrl_bilevel.runs.progress import TrainingProgress, count_progress
 from mbrl_bilevel.runs.run_dir import RunDir, default_run_path, latest_run, versions
 from mbrl_bilevel.runs.seeding import (
     capture_rng_state,
@@ -28,9 +28,9 @@ __all__ = [
     "RunDir",
     "TrainingProgress",
     "capture_rng_state",
+    "count_progress",
     "default_run_path",
     "derive_seed",
-    "episode_progress",
     "generator_state",
     "latest_checkpoint",
     "latest_run",

@@ -89,13 +89,25 @@ class TrainingProgress:
 
 
 @contextmanager
-def episode_progress(num_episodes: int, *, enabled: bool = True) -> Iterator[Callable[[], None]]:
-    """Show the progress of an evaluation on stderr; yields what to call after each episode."""
+def count_progress(
+    num: int, doing: str, what: str, *, enabled: bool = True
+) -> Iterator[Callable[[], None]]:
+    """Show on stderr how many of `num` things are done: a bar, or a line at the start.
+
+    Args:
+        num: How many there are.
+        doing: `"evaluating"`, say.
+        what: `"over 5 episodes"`, say: the rest of the line.
+        enabled: False shows nothing.
+
+    Yields:
+        What to call after each.
+    """
     console = Console(file=sys.stderr)
     if enabled and not sys.stderr.isatty():
-        print(f"evaluating over {num_episodes} episodes", file=sys.stderr, flush=True)
+        print(f"{doing} {what}", file=sys.stderr, flush=True)
     columns = (
-        TextColumn("evaluating"),
+        TextColumn(doing),
         MofNCompleteColumn(),
         BarColumn(),
         TimeElapsedColumn(),
@@ -103,7 +115,7 @@ def episode_progress(num_episodes: int, *, enabled: bool = True) -> Iterator[Cal
     )
     live = enabled and sys.stderr.isatty() and not console.is_dumb_terminal
     with Progress(*columns, console=console, disable=not live) as progress:
-        task = progress.add_task("", total=num_episodes)
+        task = progress.add_task("", total=num)
         yield lambda: progress.advance(task)
 
 

@@ -10,8 +10,7 @@ from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, Sy
 from mbrl_bilevel.evaluation import save_figure
 from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3
 from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
-from mbrl_bilevel.experiments.reproduce.progress import fit_progress
-from mbrl_bilevel.runs import RunDir, versions, write_json_atomic, write_text_atomic
+from mbrl_bilevel.runs import RunDir, count_progress, versions, write_json_atomic, write_text_atomic
 
 
 def reproduce(
@@ -36,7 +35,9 @@ def reproduce(
     for unused in (run.checkpoints, run.videos):  # nothing here is resumed or filmed
         unused.rmdir()
     write_text_atomic(run.config_path, to_yaml(config))
-    with fit_progress(_num_fits(config), enabled=show_progress) as advance:
+    num_fits = _num_fits(config)
+    what = f"{num_fits} models"
+    with count_progress(num_fits, "fitting", what, enabled=show_progress) as advance:
         outcome = _compute(config, advance)
     results = {**outcome.results, "config": config.model_dump(), "versions": versions()}
     for name, figure in outcome.figures.items():
