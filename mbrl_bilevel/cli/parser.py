@@ -49,18 +49,8 @@ def _add_train(subparsers: Any) -> None:
         description="Train an agent as a configuration says, into a run folder.",
     )
     train.make_epilog = settings_help.describe_config
-    train.add_argument(
-        "words",
-        nargs="*",
-        metavar="CONFIG | key=value",
-        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_CONFIG}), then overrides",
-    )
-    train.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="the run's folder (default: runs/<config>/<date-time>-s<seed>)",
-    )
+    _add_config(train, DEFAULT_CONFIG)
+    _add_run_dir(train, "<config>")
     train.add_argument("--seed", type=int, metavar="N", help="short for seed=N")
     train.add_argument(
         "--resume",
@@ -95,13 +85,7 @@ def _add_collect(subparsers: Any) -> None:
         "with the next episode when the same command is run again.",
     )
     collect.make_epilog = settings_help.describe_collect
-    collect.add_argument(
-        "words",
-        nargs="*",
-        metavar="CONFIG | key=value",
-        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_COLLECT_CONFIG}), then "
-        "overrides",
-    )
+    _add_config(collect, DEFAULT_COLLECT_CONFIG)
     collect.set_defaults(run=lambda arguments: commands.collect(arguments, DEFAULT_COLLECT_CONFIG))
 
 
@@ -113,18 +97,8 @@ def _add_fit(subparsers: Any) -> None:
         "and compare them on episodes of their own.",
     )
     fit.make_epilog = settings_help.describe_fit
-    fit.add_argument(
-        "words",
-        nargs="*",
-        metavar="CONFIG | key=value",
-        help=f"a name in configs/ or a .yaml file (default: {DEFAULT_FIT_CONFIG}), then overrides",
-    )
-    fit.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="the run's folder (default: runs/<config>/<date-time>-s<seed>)",
-    )
+    _add_config(fit, DEFAULT_FIT_CONFIG)
+    _add_run_dir(fit, "<config>")
     fit.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     fit.set_defaults(run=lambda arguments: commands.fit(arguments, DEFAULT_FIT_CONFIG))
 
@@ -138,12 +112,7 @@ def _add_reproduce(subparsers: Any) -> None:
     reproduce.make_epilog = settings_help.describe_figures
     reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2 or fig3")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
-    reproduce.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="the run's folder (default: runs/reproduce_<NAME>/<date-time>-s<seed>)",
-    )
+    _add_run_dir(reproduce, "reproduce_<NAME>")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     reproduce.set_defaults(run=commands.reproduce)
 
@@ -154,6 +123,24 @@ def _add_list(subparsers: Any) -> None:
     )
     listing.add_argument("what", choices=sorted(listings.LISTINGS))
     listing.set_defaults(run=listings.list_names)
+
+
+def _add_config(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG | key=value",
+        help=f"a name in configs/ or a .yaml file (default: {default}), then overrides",
+    )
+
+
+def _add_run_dir(command: argparse.ArgumentParser, group: str) -> None:
+    command.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"the run's folder (default: runs/{group}/<date-time>-s<seed>)",
+    )
 
 
 def _positive(text: str) -> int:

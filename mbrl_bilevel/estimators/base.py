@@ -85,6 +85,19 @@ class SampledEstimator(Estimator):
     def check(self, head: Head, reward: Reward) -> None:
         del head, reward
 
+    def weighted_samples(
+        self, head: Head, z: Tensor, behaviour: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return constant samples of the behaviour and their likelihood ratios to it, `[K, *S]`."""
+        source = (z if behaviour is None else behaviour).detach()
+        samples = self.draw(head, source)
+        ratios = (head.log_prob(z, samples) - head.log_prob(source, samples)).exp()
+        return samples, ratios
+
+    def leave_one_out(self, rewards: Tensor) -> Tensor:
+        """Return for each of K rewards `[K, *S]` the mean of the others."""
+        return (rewards.sum(dim=0) - rewards) / (self.num_samples - 1)
+
     def draw(self, head: Head, z: Tensor) -> Tensor:
         """Return K samples of each distribution, `[K, *S, D]`; differentiable if the head's are."""
         generator = torch.Generator().manual_seed(self.seed)

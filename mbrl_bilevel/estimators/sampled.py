@@ -60,9 +60,7 @@ class Dice(SampledEstimator):
         behaviour: Tensor | None = None,
     ) -> Tensor:
         """See `Estimator.expected_reward`."""
-        source = (z if behaviour is None else behaviour).detach()
-        samples = self.draw(head, source)
-        weights = (head.log_prob(z, samples) - head.log_prob(source, samples)).exp()
+        samples, weights = self.weighted_samples(head, z, behaviour)
         rewards: Tensor = reward(samples, y, x)
-        baseline = (rewards.sum(dim=0) - rewards) / (self.num_samples - 1)
+        baseline = self.leave_one_out(rewards)
         return (weights * (rewards - baseline) + baseline).mean(dim=0)

@@ -81,11 +81,9 @@ class ScoreFunction(SampledEstimator):
         behaviour: Tensor | None = None,
     ) -> Tensor:
         """See `Estimator.expected_reward`."""
-        source = (z if behaviour is None else behaviour).detach()
-        samples = self.draw(head, source)
+        samples, ratio = self.weighted_samples(head, z, behaviour)
         rewards: Tensor = reward(samples, y, x)
         advantages = self._advantages(rewards).detach()
-        ratio = (head.log_prob(z, samples) - head.log_prob(source, samples)).exp()
         gains = ratio * advantages
         if self.clip is not None:
             clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
@@ -99,7 +97,7 @@ class ScoreFunction(SampledEstimator):
         if self.baseline == "none":
             return rewards
         if self.baseline == "leave_one_out":
-            return rewards - (rewards.sum(dim=0) - rewards) / (self.num_samples - 1)
+            return rewards - self.leave_one_out(rewards)
         advantages = rewards - rewards.mean(dim=0)
         if self.baseline == "mean":
             return advantages

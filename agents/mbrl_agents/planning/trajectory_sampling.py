@@ -78,7 +78,9 @@ class TrajectorySampler:
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
             next_obs, reward = moving.step(current, action, step_noise)
-            gain = discount**t * self._reward(current, action, next_obs, reward)
+            gain = self._reward(current, action, next_obs, reward)
+            if self.terminal_value is not None:
+                gain = discount**t * gain
             # Not a product: what a model predicts beyond the end may be nan.
             total += gain if alive is None else torch.where(alive, gain, 0.0)
             ended = self._terminated(current, action, next_obs)
