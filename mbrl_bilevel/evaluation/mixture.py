@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LOG_2PI = math.log(2 * math.pi)
+from mbrl_bilevel.objectives.base import LOG_2PI
+
 _QUANTILE_TOLERANCE = 1e-8  # in standard deviations
 _ROWS_AT_A_TIME = 4096  # of full covariances, which would take 8 D bytes a number in float64
 

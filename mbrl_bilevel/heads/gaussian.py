@@ -1,15 +1,13 @@
 """Gaussian heads, with a diagonal or a full covariance."""
 
-import math
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
 from mbrl_bilevel.heads.base import Head, check_real_targets, check_size
+from mbrl_bilevel.objectives.base import LOG_2PI
 from mbrl_bilevel.rewards import Precision
-
-LOG_2PI = math.log(2 * math.pi)
 
 
 class GaussianHead(Head):
