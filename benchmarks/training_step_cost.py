@@ -32,7 +32,7 @@ from mbrl_bilevel.bilevel import FunctionalProblem, hypergradient, make_objectiv
 from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.dynamics.training import BOUNDS_PENALTY, outer_rows
+from mbrl_bilevel.dynamics.training import outer_rows
 
 OBS_SIZE, ACTION_SIZE = 17, 6
 """Those of HalfCheetah."""
@@ -89,7 +89,7 @@ class Steps:
         shape = (self.network.ensemble_size, self.batch_size)
         rows = torch.randint(len(self.x), shape, generator=self.generator)
         losses = self.objective.loss(self.network(self.x[rows]), self.y[rows])
-        loss = losses.sum() + BOUNDS_PENALTY * self.network.bounds_width().sum()
+        loss = losses.sum()
         self.trainer.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.trainer.optimizer.step()

@@ -1,6 +1,7 @@
 """Bilevel problems, their hypergradients and the solvers that find them."""
 
 from mbrl_bilevel.bilevel.fit_record import BilevelFit, OuterStep
+from mbrl_bilevel.bilevel.full_reward import FullBilevel
 from mbrl_bilevel.bilevel.hypergradient import hypergradient
 from mbrl_bilevel.bilevel.make_objective import make_objective
 from mbrl_bilevel.bilevel.objective import Bilevel
@@ -25,6 +26,7 @@ __all__ = [
     "BilevelProblem",
     "BilevelTrainer",
     "DirectSolver",
+    "FullBilevel",
     "FunctionalProblem",
     "HypergradientResult",
     "LinearSolution",

@@ -1,15 +1,20 @@
 """From an objective's settings to the objective."""
 
+from mbrl_bilevel.bilevel.full_reward import FullBilevel
 from mbrl_bilevel.bilevel.objective import Bilevel
-from mbrl_bilevel.config import BetaNLLConfig, BilevelConfig, MSEConfig, NLLConfig
-from mbrl_bilevel.objectives import MSE, NLL, BetaNLL, Objective
+from mbrl_bilevel.bilevel.state_dependent import StateDependentBilevel
+from mbrl_bilevel.config import (
+    BetaNLLConfig,
+    BilevelConfig,
+    MSEConfig,
+    NLLConfig,
+    ObjectiveConfig,
+    PGConfig,
+)
+from mbrl_bilevel.objectives import MSE, NLL, BetaNLL, Objective, PolicyGradient
 
 
-def make_objective(
-    config: MSEConfig | NLLConfig | BetaNLLConfig | BilevelConfig,
-    ensemble_size: int,
-    target_size: int,
-) -> Objective:
+def make_objective(config: ObjectiveConfig, ensemble_size: int, target_size: int) -> Objective:
     """Return the objective for E members that predict D dimensions."""
     match config:
         case MSEConfig():
@@ -18,5 +23,11 @@ def make_objective(
             return NLL()
         case BetaNLLConfig():
             return BetaNLL(config.beta)
+        case BilevelConfig(reward="state_dependent"):
+            return StateDependentBilevel(config)
+        case PGConfig():
+            return PolicyGradient(ensemble_size, target_size, config.precision, config.temperature)
+        case BilevelConfig(reward="full"):
+            return FullBilevel(ensemble_size, target_size, config)
         case BilevelConfig():
             return Bilevel(ensemble_size, target_size, config)

@@ -1,4 +1,4 @@
-"""The bilevel objective of a dynamics model: a reward learned so that its optimum is likely."""
+"""The bilevel objective with a constant diagonal reward, learned so that its optimum is likely."""
 
 import math
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mbrl_bilevel.bilevel.policy_gradient import PolicyGradientLoss
 from mbrl_bilevel.config import BilevelConfig
+from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.estimators import Analytic
 from mbrl_bilevel.heads import DiagonalGaussianHead
 from mbrl_bilevel.objectives import Objective, residual_second_moment
@@ -31,13 +32,18 @@ class Bilevel(Objective):
     Args:
         ensemble_size: E.
         target_size: D.
-        config: Reward, temperature and steps.
+        config: Reward (scalar or diagonal), temperature and steps.
+
+    Raises:
+        ConfigError: The reward is of another shape.
     """
 
     name = "bilevel"
 
     def __init__(self, ensemble_size: int, target_size: int, config: BilevelConfig) -> None:
         super().__init__()
+        if config.reward not in ("scalar", "diagonal"):
+            raise ConfigError(f"reward={config.reward!r} is not constant and diagonal or scalar")
         self.temperature = config.temperature
         self.natural_gradient = config.natural_gradient
         self.outer_every = config.outer_every

@@ -109,19 +109,35 @@ def fit(arguments: Namespace, default_config: str) -> int:
     from mbrl_bilevel.config import load_data
     from mbrl_bilevel.config.fit import fit_config
     from mbrl_bilevel.experiments.fit import fit as fit_models
+    from mbrl_bilevel.experiments.fit import open_fit
     from mbrl_bilevel.runs import default_run_path
 
     name, overrides = _split_words(arguments.words)
-    config = fit_config(load_data(_find(name or default_config), overrides))
     _check_json_path(arguments.json)
-    run_path = arguments.run_dir or default_run_path(RUNS, config.name, config.seed, datetime.now())
-    result = fit_models(config, run_path, arguments.json)
+    run_path: Path | None = arguments.run_dir
+    if arguments.resume:
+        run_path = run_path or _newest_run(name or default_config)
+        run, _ = open_fit(run_path)
+        # With --run-dir this may be the command that the fit was started with: it must agree.
+        source = _find(name) if name is not None and arguments.run_dir else run.config_path
+    else:
+        source = _find(name or default_config)
+    config = fit_config(load_data(source, overrides))
+    if run_path is None:
+        run_path = default_run_path(RUNS, config.name, config.seed, datetime.now())
+    result = fit_models(config, run_path, arguments.json, resume=arguments.resume)
+    num_models = len(config.objective) * config.seeds
+    if result.status == "already completed":
+        print(f"run:        {run_path}")
+        print(f"completed already, all {num_models} models; nothing to do")
+        return 0
     if result.report:
         print(result.report)
     print(f"run:        {run_path}")
     if result.status == "interrupted":
-        num_models = len(config.objective) * config.seeds
-        print(f"stopped after {len(result.results['results'])} of {num_models} models, kept")
+        num_finished = len(result.results["results"])
+        print(f"stopped after {num_finished} of {num_models} models, kept; go on with:")
+        print(f"  {shlex.join(['mbrl-bilevel', 'fit', '--resume', '--run-dir', str(run_path)])}")
         return 130
     print(f"watch:      {_tensorboard()} --logdir {run_path}")
     return 0

@@ -94,23 +94,30 @@ def _add_fit(subparsers: Any) -> None:
         "fit",
         help="fit dynamics models to a dataset",
         description="Fit dynamics models to recorded episodes by several objectives and seeds, "
-        "and compare them on episodes of their own.",
+        "and compare them on episodes of their own. Interrupted, it goes on with --resume and "
+        "arrives at the same results.",
     )
     fit.make_epilog = settings_help.describe_fit
     _add_config(fit, DEFAULT_FIT_CONFIG)
     _add_run_dir(fit, "<config>")
     fit.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the finished models in --run-dir, or of the newest run of CONFIG, and train "
+        "the others; everything else that is given must agree with the run's config.yaml",
+    )
     fit.set_defaults(run=lambda arguments: commands.fit(arguments, DEFAULT_FIT_CONFIG))
 
 
 def _add_reproduce(subparsers: Any) -> None:
     reproduce = subparsers.add_parser(
         "reproduce",
-        help="recompute a figure of the paper",
-        description="Recompute a figure of the paper into a run folder.",
+        help="recompute a figure or table of the paper",
+        description="Recompute a figure or table of the paper into a run folder.",
     )
     reproduce.make_epilog = settings_help.describe_figures
-    reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2 or fig3")
+    reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2, fig3 or table3")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
     _add_run_dir(reproduce, "reproduce_<NAME>")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")

@@ -25,6 +25,7 @@ from mbrl_bilevel.config.objectives import (
     MSEConfig,
     NLLConfig,
     ObjectiveConfig,
+    PGConfig,
 )
 from mbrl_bilevel.config.rewards import (
     ESTIMATOR_CONFIGS,
@@ -74,6 +75,7 @@ __all__ = [
     "NewDatasetConfig",
     "ObjectiveConfig",
     "OneHotConfig",
+    "PGConfig",
     "PolicyConfig",
     "RandomPolicyConfig",
     "ReparameterisedConfig",

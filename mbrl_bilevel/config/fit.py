@@ -17,8 +17,8 @@ from mbrl_bilevel.config.base import (
 )
 from mbrl_bilevel.config.dataset import DatasetConfig
 from mbrl_bilevel.config.load import validate
-from mbrl_bilevel.config.objectives import ObjectiveConfig
-from mbrl_bilevel.config.schema import ModelConfig
+from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
+from mbrl_bilevel.config.schema import ModelConfig, OptimizerName, ScheduleName
 
 
 class SplitConfig(StrictConfig):
@@ -55,19 +55,35 @@ class FitModelConfig(StrictConfig):
     hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
         default=[128, 128, 128], description="width of each hidden layer"
     )
-    lr: PositiveFloat = Field(default=1e-3, description="learning rate of AdamW")
-    weight_decay: NonNegativeFloat = Field(
-        default=1e-4, description="decoupled weight decay of AdamW"
+    head: Literal["diagonal", "full"] = Field(
+        default="diagonal",
+        description="covariances; full: of each member's held-out residuals around its variances",
+    )
+    optimizer: OptimizerName | Literal["auto"] = Field(
+        default="auto",
+        description="auto: the objective's own, soap for bilevel and adamw for the others",
+    )
+    lr: PositiveFloat = Field(default=1e-2, description="highest learning rate")
+    lr_schedule: ScheduleName = Field(
+        default="one_cycle", description="up over the first 30% of the updates, then down to zero"
+    )
+    weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
+    clip_to_data: bool = Field(
+        default=True,
+        description="hold open loops to what the training data had: inputs and variances",
     )
     batch_size: PositiveInt = Field(default=256, description="transitions per member in an update")
-    num_updates: PositiveInt = Field(default=5000, description="updates, whatever the objective")
+    num_updates: PositiveInt = Field(default=3000, description="updates, whatever the objective")
     eval_every: PositiveInt = Field(
         default=250, description="updates between two held-out evaluations"
     )
 
-    def to_model_config(self) -> ModelConfig:
+    def to_model_config(self, objective: ObjectiveConfig) -> ModelConfig:
         """Return the same as the trainer takes it, with a patience that never runs out."""
-        return ModelConfig(**self.model_dump(), patience=self.num_updates + 1)
+        settings = self.model_dump(exclude={"head"})
+        if self.optimizer == "auto":
+            settings["optimizer"] = "soap" if isinstance(objective, BilevelConfig) else "adamw"
+        return ModelConfig(**settings, patience=self.num_updates + 1)
 
 
 class OpenLoopConfig(StrictConfig):

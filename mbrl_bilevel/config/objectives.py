@@ -28,12 +28,27 @@ class BetaNLLConfig(StrictConfig):
     )
 
 
+class PGConfig(StrictConfig):
+    """Entropy-regularised policy gradient on a Mahalanobis reward with a fixed matrix U."""
+
+    name: Literal["pg"] = Field(default="pg", description="which objective")
+    precision: Literal["identity", "trace", "full"] = Field(
+        default="identity",
+        description="U: I, or by the mean variance or the whole covariance of the targets",
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0,
+        description="weight of the entropy (the paper's lambda); matters to identity alone",
+    )
+
+
 class BilevelConfig(StrictConfig):
     """Entropy-regularised policy gradient on a reward that is learned on held-out data."""
 
     name: Literal["bilevel"] = Field(default="bilevel", description="which objective")
-    reward: Literal["scalar", "diagonal"] = Field(
-        default="diagonal", description="shape of the Mahalanobis reward's matrix U"
+    reward: Literal["scalar", "diagonal", "full", "state_dependent"] = Field(
+        default="state_dependent",
+        description="the Mahalanobis reward's matrix U: constant, or a diagonal U(x)",
     )
     temperature: PositiveFloat = Field(
         default=1.0,
@@ -44,15 +59,16 @@ class BilevelConfig(StrictConfig):
         description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE",
     )
     outer_every: PositiveInt = Field(
-        default=10, description="inner updates between two outer steps"
+        default=10, description="inner updates between two outer steps of a constant U"
     )
     outer_lr: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.5, description="share of a full outer step, preconditioned by the outer curvature"
+        default=0.5,
+        description="share of a full outer step of a constant U, preconditioned by its curvature",
     )
 
 
 ObjectiveConfig = Annotated[
-    MSEConfig | NLLConfig | BetaNLLConfig | BilevelConfig,
+    MSEConfig | NLLConfig | BetaNLLConfig | PGConfig | BilevelConfig,
     Field(discriminator="name"),
     named("bilevel"),
 ]
@@ -60,5 +76,6 @@ OBJECTIVE_CONFIGS: dict[str, type[StrictConfig]] = {
     "mse": MSEConfig,
     "nll": NLLConfig,
     "beta_nll": BetaNLLConfig,
+    "pg": PGConfig,
     "bilevel": BilevelConfig,
 }

@@ -1,4 +1,4 @@
-"""Settings of the paper's figures, `mbrl-bilevel reproduce`."""
+"""Settings of the paper's figures and table 3, `mbrl-bilevel reproduce`."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from mbrl_bilevel.config.base import (
     StrictConfig,
 )
 from mbrl_bilevel.config.load import apply_override, validate
+from mbrl_bilevel.config.table3 import Table3Config
 from mbrl_bilevel.errors import ConfigError
 
 SolverName = Literal["functional", "cg", "neumann", "nystrom", "unrolled"]
@@ -128,22 +129,26 @@ class Fig3Config(SyntheticConfig):
         return {} if name == "functional" else getattr(self, name).model_dump()
 
 
-REPRODUCE_CONFIGS: Mapping[str, type[SyntheticConfig]] = MappingProxyType(
-    {"fig1": Fig1Config, "fig2": Fig2Config, "fig3": Fig3Config}
+ReproduceConfig = SyntheticConfig | Table3Config
+
+REPRODUCE_CONFIGS: Mapping[str, type[ReproduceConfig]] = MappingProxyType(
+    {"fig1": Fig1Config, "fig2": Fig2Config, "fig3": Fig3Config, "table3": Table3Config}
 )
-"""Settings of each figure, by its name on the command line."""
+"""Settings of each figure and table, by its name on the command line."""
 
 
-def reproduce_config(name: str, overrides: Iterable[str] = ()) -> SyntheticConfig:
-    """Return the settings of figure `name` with dotted `key=value` overrides applied.
+def reproduce_config(name: str, overrides: Iterable[str] = ()) -> ReproduceConfig:
+    """Return the settings of figure (or table) `name` with dotted `key=value` overrides applied.
 
     Raises:
-        ConfigError: there is no such figure; an override is malformed, its key unknown or its
-            value impossible.
+        ConfigError: there is no such figure; an override is malformed, its key unknown, its value
+            impossible, or a key without a default is missing.
     """
     if name not in REPRODUCE_CONFIGS:
         raise ConfigError(f"no figure {name!r}; allowed: {', '.join(REPRODUCE_CONFIGS)}")
-    data: dict[str, Any] = {}
+    model = REPRODUCE_CONFIGS[name]
+    # An empty section, so that the error names dataset.path where it is missing.
+    data: dict[str, Any] = {"dataset": {}} if "dataset" in model.model_fields else {}
     for override in overrides:
         apply_override(data, override)
-    return validate(REPRODUCE_CONFIGS[name], data)
+    return validate(model, data)

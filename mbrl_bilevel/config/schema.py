@@ -14,6 +14,9 @@ from mbrl_bilevel.config.base import (
 )
 from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
 
+OptimizerName = Literal["adamw", "soap"]
+ScheduleName = Literal["constant", "one_cycle"]
+
 
 class EnvConfig(StrictConfig):
     """The environment."""
@@ -34,9 +37,18 @@ class ModelConfig(StrictConfig):
     hidden_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
         default=[128, 128, 128], description="width of each hidden layer"
     )
-    lr: PositiveFloat = Field(default=1e-3, description="learning rate of AdamW")
-    weight_decay: NonNegativeFloat = Field(
-        default=1e-4, description="decoupled weight decay of AdamW"
+    optimizer: OptimizerName = Field(
+        default="adamw", description="soap: Adam in the eigenbasis of the gradients' covariances"
+    )
+    lr: PositiveFloat = Field(default=1e-3, description="learning rate")
+    lr_schedule: ScheduleName = Field(
+        default="constant",
+        description="one_cycle: up over the first 30% of the updates of a fit, then down to zero",
+    )
+    weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
+    clip_to_data: bool = Field(
+        default=False,
+        description="hold predictions to what the training data had: inputs and variances",
     )
     batch_size: PositiveInt = Field(default=64, description="transitions per member in an update")
     num_updates: PositiveInt = Field(default=600, description="updates in one fit, at most")

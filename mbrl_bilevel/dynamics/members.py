@@ -24,6 +24,9 @@ class MemberModels:
             network's own.
         indices: Which members, `[P]`.
         learns_reward: Whether the last target dimension is the reward.
+        largest_log_var: Normalised log-variances `[E, 1, D]` that predictions stay below, and
+            inputs within the range of the training data. Beyond it networks grow linearly, and
+            predictions many steps ahead can run away. None: neither is held.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class MemberModels:
         indices: Tensor,
         *,
         learns_reward: bool,
+        largest_log_var: Tensor | None = None,
     ) -> None:
         size = network.target_size
         self.state_size = size - int(learns_reward)
@@ -52,6 +56,8 @@ class MemberModels:
         mean_layer = (weight[..., :size] * scale, bias[..., :size] * scale + shift)
         self._log_scale = (2 * target_normalizer.std.log()).where(varies, CONSTANT_LOG_VAR)
         self._log_var: Tensor | None = None
+        self._largest = None if largest_log_var is None else largest_log_var[indices]
+        self._range = (input_normalizer.low, input_normalizer.high)
         if solution_log_var is not None:
             self._layers[-1] = mean_layer
             self._log_var = solution_log_var[indices][:, None, :] + self._log_scale
@@ -60,7 +66,6 @@ class MemberModels:
                 torch.cat([mean_layer[0], weight[..., size:]], dim=-1),
                 torch.cat([mean_layer[1], bias[..., size:]], dim=-1),
             )
-            self._bounds = network.min_log_var[indices], network.max_log_var[indices]
 
     def predict(self, inputs: Tensor) -> Gaussian:
         """Return the predictive Gaussians of raw targets; `log_var` broadcasts to `[P, N, D]`.
@@ -68,11 +73,16 @@ class MemberModels:
         Args:
             inputs: Raw `(obs, action features)`, `[P, N, D_x]`, row p for member `indices[p]`.
         """
+        if self._largest is not None:
+            inputs = inputs.clamp(*self._range)
         output = multi_layer(inputs, self._layers)
         if self._log_var is not None:
             return Gaussian(output, self._log_var)
         mean, raw_log_var = output.chunk(2, dim=-1)
-        return Gaussian(mean, bound_log_var(raw_log_var, *self._bounds) + self._log_scale)
+        log_var = bound_log_var(raw_log_var)
+        if self._largest is not None:
+            log_var = torch.minimum(log_var, self._largest)
+        return Gaussian(mean, log_var + self._log_scale)
 
     def step(
         self, obs: Tensor, action: Tensor, noise: Tensor | None

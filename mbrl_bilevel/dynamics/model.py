@@ -11,6 +11,11 @@ from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.dynamics.termination import TerminationClassifier
 from mbrl_bilevel.objectives import Objective
 
+LOG_VAR_ROWS = 4096
+"""Training rows that log-variances are measured on, at most."""
+LOG_VAR_SHARE = 0.99
+"""Share of them that is no larger than predictions may get, where they are held to the data."""
+
 
 class DynamicsModel(nn.Module):
     """Gaussian ensemble over normalised state deltas, with learned reward and termination if asked.
@@ -29,6 +34,7 @@ class DynamicsModel(nn.Module):
     """
 
     elite_indices: Tensor
+    largest_log_var: Tensor
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class DynamicsModel(nn.Module):
         self.obs_size = obs_size
         self.codec = codec
         self.learns_reward = learns_reward
+        self.clip_to_data = config.clip_to_data
         self.objective = objective
         size = self.target_size(obs_size, learns_reward)
         self.input_normalizer = Normalizer(obs_size + codec.size)
@@ -57,6 +64,9 @@ class DynamicsModel(nn.Module):
         )
         num_elites = config.num_elite_members or config.ensemble_size
         self.register_buffer("elite_indices", torch.arange(num_elites))
+        self.register_buffer(
+            "largest_log_var", torch.full((config.ensemble_size, 1, size), torch.inf)
+        )
 
     @staticmethod
     def target_size(obs_size: int, learns_reward: bool) -> int:
@@ -74,6 +84,17 @@ class DynamicsModel(nn.Module):
         reward = torch.as_tensor(transitions.rewards, device=device)[:, None]
         return inputs, torch.cat([delta, reward], dim=-1)
 
+    @torch.no_grad()
+    def measure_log_var(self, x: Tensor) -> None:
+        """Remember how large log-variances are where the data is, for `members`.
+
+        Args:
+            x: Normalised training inputs `[N, D_x]`.
+        """
+        rows = x[:: -(-len(x) // LOG_VAR_ROWS)].expand(self.network.ensemble_size, -1, -1)
+        log_var = self.network(rows).log_var
+        self.largest_log_var.copy_(log_var.quantile(LOG_VAR_SHARE, dim=1, keepdim=True))
+
     def members(self, indices: Tensor) -> MemberModels:
         """Return the members at `indices` `[P]`, ready to predict, as they are now."""
         return MemberModels(
@@ -83,4 +104,5 @@ class DynamicsModel(nn.Module):
             self.objective.solution_log_var,
             indices,
             learns_reward=self.learns_reward,
+            largest_log_var=self.largest_log_var if self.clip_to_data else None,
         )

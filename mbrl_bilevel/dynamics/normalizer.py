@@ -14,12 +14,16 @@ class Normalizer(nn.Module):
     mean: Tensor
     std: Tensor
     varies: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("varies", torch.ones(size, dtype=torch.bool))
+        self.register_buffer("low", torch.full((size,), -torch.inf))
+        self.register_buffer("high", torch.full((size,), torch.inf))
 
     def fit(self, data: Tensor) -> None:
         """Set the statistics to those of `data` `[N, D]`.
@@ -33,6 +37,8 @@ class Normalizer(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(constant, torch.ones_like(std), std))
         self.varies.copy_(~constant)
+        self.low.copy_(data.amin(dim=0))
+        self.high.copy_(data.amax(dim=0))
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return `(x - mean) / std`, `[..., D]`."""

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import BootstrapBatches, Transitions
+from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
+from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
 from mbrl_bilevel.types import Gaussian
 
-BOUNDS_PENALTY = 0.01
-"""Weight of the log-variance bounds' width in the loss (Chua et al. 2018, appendix A.1)."""
 STATIONARITY_ROWS = 1024
 """Training rows that the stationarity is measured on, at most."""
 OUTER_ROWS = 512
@@ -38,15 +38,13 @@ class ModelTrainer:
         self.config = config
         self.seed = seed
         network = model.network
-        undecayed = [*network.biases, network.min_log_var, network.max_log_var]
-        # The fused kernel is several times faster on small networks, on the CPU too.
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = make_optimizer(
+            config.optimizer,
             [
                 {"params": list(network.weights), "weight_decay": config.weight_decay},
-                {"params": undecayed, "weight_decay": 0.0},
+                {"params": list(network.biases), "weight_decay": 0.0},
             ],
-            lr=config.lr,
-            fused=True,
+            config.lr,
         )
         self.termination_optimizer = (
             torch.optim.Adam(model.termination.network.parameters(), lr=config.lr)
@@ -73,10 +71,12 @@ class ModelTrainer:
         model.target_normalizer.fit(targets)
         x, y = self._normalize(inputs, targets)
         x_held, y_held = self._normalize(*model.tensors(held_out))
+        model.objective.prepare(y)
         batches = BootstrapBatches(
             len(x), model.network.ensemble_size, self.config.batch_size, self.seed, generator
         )
         metrics = self._descend(x, y, x_held, y_held, batches)
+        model.measure_log_var(x)
         if model.termination is not None:
             self._fit_termination(training, generator)
         return metrics
@@ -104,12 +104,14 @@ class ModelTrainer:
         metrics: dict[str, float] = {}
         best = _BestWeights(network, self._score(x_held, y_held))
         evaluations_without_progress = num_updates = 0
+        learning_rate = SCHEDULES[config.lr_schedule]
         for num_updates, rows in enumerate(batches, start=1):
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.lr * learning_rate(num_updates / config.num_updates)
             index = rows.to(x.device)
             losses = objective.loss(network(x[index]), y[index])
-            loss = losses.sum() + BOUNDS_PENALTY * network.bounds_width().sum()
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if objective.outer_every and num_updates % objective.outer_every == 0:
                 rows_held = outer_rows(num_updates // objective.outer_every, len(x_held))
@@ -128,7 +130,9 @@ class ModelTrainer:
         order = best.scores.argsort()[: len(self.model.elite_indices)]
         self.model.elite_indices.copy_(order.sort().values)
         metrics |= objective.solve_outer(self._predict(x_held), y_held)
-        if objective.outer_every:
+        if objective.log_var_head_is_reward:
+            metrics |= solve_log_var_heads(network, x_held, y_held)
+        if objective.outer_every or objective.log_var_head_is_reward:
             metrics["bilevel/stationarity"] = self._stationarity(x, y)
         return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}
 

@@ -3,6 +3,12 @@
 from mbrl_bilevel.objectives.base import Objective, gaussian_nll
 from mbrl_bilevel.objectives.likelihood import NLL, BetaNLL
 from mbrl_bilevel.objectives.mse import MIN_VARIANCE, MSE, residual_second_moment
+from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.quadratic import (
+    floor_eigenvalues,
+    quadratic_loss,
+    residual_moment_matrix,
+)
 
 __all__ = [
     "MIN_VARIANCE",
@@ -10,6 +16,10 @@ __all__ = [
     "NLL",
     "BetaNLL",
     "Objective",
+    "PolicyGradient",
+    "floor_eigenvalues",
     "gaussian_nll",
+    "quadratic_loss",
+    "residual_moment_matrix",
     "residual_second_moment",
 ]

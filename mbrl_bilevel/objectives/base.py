@@ -25,7 +25,13 @@ class Objective(nn.Module):
 
     name: ClassVar[str]
     outer_every: int | None = None
-    """Inner updates between two outer steps; None: there is no outer problem."""
+    """Inner updates between two outer steps; None: none are taken."""
+    log_var_head_is_reward: bool = False
+    """Whether the network's log-variance head is solved for on held-out data in the end."""
+
+    def prepare(self, target: Tensor) -> None:
+        """Take what is needed from all normalised training targets `[N, D]`, before training."""
+        del target
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the training loss of each member, `[E]`: a mean over samples and dimensions."""
@@ -36,6 +42,14 @@ class Objective(nn.Module):
         """Logarithm of the variance that solves the inner problem, `[E, D]`, where it is known.
 
         None: the network's own log-variance is the answer.
+        """
+        return None
+
+    @property
+    def solution_covariance(self) -> Tensor | None:
+        """Covariance that solves the inner problem, `[E, D, D]`, where it is not diagonal.
+
+        `solution_log_var` is then the solution among diagonal covariances.
         """
         return None
 

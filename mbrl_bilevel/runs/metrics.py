@@ -100,6 +100,19 @@ class MetricsLogger:
         self.close()
 
 
+def log_figures(folder: Path, step: int, figures: Mapping[str, "Figure"]) -> None:
+    """Send figures (TensorBoard tag -> figure) to an events file in a folder; they stay open.
+
+    For figures without a run's numbers: nothing goes to metrics.jsonl.
+    """
+    writer = SummaryWriter(str(folder))
+    try:
+        for tag, figure in figures.items():
+            writer.add_figure(tag, figure, step, close=False)
+    finally:
+        writer.close()
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl: tags, `step` (int) and `time_s`; null is None.
 

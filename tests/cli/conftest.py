@@ -8,6 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
+from tests.cli.fits import write_npz
 from tests.cli.small import train
 
 OwnModule = Callable[[str, str], None]
@@ -50,3 +51,16 @@ def own_module(tmp_path: Path) -> Iterator[OwnModule]:
         del gym.registry[env_id]
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten episodes, to fit models to."""
+    return write_npz(tmp_path_factory.mktemp("fit") / "points.npz")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing of fits: pictures take most of the time of tiny ones."""
+    module = importlib.import_module("mbrl_bilevel.experiments.fit.outcome")
+    monkeypatch.setattr(module, "write_pictures", lambda *_: None)

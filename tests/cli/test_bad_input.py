@@ -91,7 +91,7 @@ REFUSED: list[tuple[int, list[str], list[str]]] = [
     (
         2,
         ["objective=nl"],
-        ["'objective.name': 'nl', did you mean 'nll'?", "mse, nll, beta_nll, bilevel"],
+        ["'objective.name': 'nl', did you mean 'nll'?", "mse, nll, beta_nll, pg, bilevel"],
     ),
     (2, ["agent.name=pet"], ["'agent.name': 'pet', did you mean 'pets'?", "allowed: pets"]),
     (

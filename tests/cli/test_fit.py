@@ -1,11 +1,8 @@
 """`fit`: what it leaves behind, what it keeps when stopped, and what it refuses."""
 
-import importlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +19,9 @@ from mbrl_bilevel.config.fit import FitConfig, fit_config
 from mbrl_bilevel.data.datasets import load_episodes
 from mbrl_bilevel.experiments.fit.parts import deal_out
 from mbrl_bilevel.experiments.fit.report import make_report, over_seeds
+from tests.cli.fits import TINY, fit, rows, stop_at, without_times, write_npz
 from tests.cli.small import cli, events, logged, snapshot
 
-EPISODE_LENGTH = 30
-TINY = (
-    "model.ensemble_size=2",
-    "model.hidden_sizes=[8]",
-    "model.batch_size=16",
-    "model.num_updates=12",
-    "model.eval_every=5",
-    "open_loop.ks=[1,5,20]",
-    "open_loop.num_windows=8",
-    "seeds=2",
-)
 ROW = {
     "objective",
     "seed",
@@ -47,57 +34,6 @@ ROW = {
     "wall_time_s",
 }
 """What others rely on in every row of the results."""
-
-
-def write_npz(path: Path, num_episodes: int = 10, length: int = EPISODE_LENGTH) -> Path:
-    """Episodes of a noisy, damped point: obs are position and velocity."""
-    rng = np.random.default_rng(0)
-    count = num_episodes * length
-    obs, next_obs = np.zeros((2, count, 2))
-    action = rng.uniform(-1, 1, (count, 1))
-    for t in range(count):
-        obs[t] = rng.normal(size=2) if t % length == 0 else next_obs[t - 1]
-        position, velocity = obs[t]
-        next_velocity = 0.9 * velocity + 0.3 * action[t, 0] + rng.normal(0, 0.05)
-        next_obs[t] = position + 0.1 * velocity, next_velocity
-    np.savez(
-        path,
-        obs=obs,
-        action=action,
-        reward=np.zeros(count),
-        next_obs=next_obs,
-        terminated=np.zeros(count, bool),
-        truncated=np.arange(count) % length == length - 1,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_npz(tmp_path_factory.mktemp("fit") / "points.npz")
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save none: they take most of the time."""
-    module = importlib.import_module("mbrl_bilevel.experiments.fit.run")
-    monkeypatch.setattr(module, "save_figure", lambda *_: None)
-
-
-def fit(dataset: Path, run: Path, *words: object) -> int:
-    """Fit tiny models for a few updates."""
-    return cli("fit", *TINY, f"dataset.path={dataset}", *words, "--run-dir", run)
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    content = json.loads((run / "results.json").read_text())
-    assert content.keys() == {"results"}
-    result: list[dict[str, Any]] = content["results"]
-    return result
-
-
-def without_times(run: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "wall_time_s"} for row in rows(run)]
 
 
 def test_it_leaves_results_a_report_pictures_and_logs(
@@ -130,7 +66,13 @@ def test_it_leaves_results_a_report_pictures_and_logs(
         "calibration",
         "error_by_dimension",
         "open_loop",
+        "open_loop_fans",
         "training",
+    }
+    pictures = events(run).Images("plots/open_loop_fans")
+    assert [picture.step for picture in pictures] == [8]
+    assert set(events(run).Tags()["images"]) == {
+        f"plots/{path.stem}" for path in (run / "plots").iterdir()
     }
     report = (run / "report.md").read_text()
     assert report in out
@@ -144,9 +86,8 @@ def test_it_leaves_results_a_report_pictures_and_logs(
 
     folder = run / "bilevel" / "s4"
     assert [row["step"] for row in logged(folder)] == [0, 5, 10, 12, 12]
-    assert {"model/val_rmse", "model/val_nll", "model/train_loss", "bilevel/outer_loss"} <= set(
-        logged(folder)[2]
-    )
+    assert {"model/val_rmse", "model/val_nll", "model/train_loss"} <= set(logged(folder)[2])
+    assert {"bilevel/outer_loss", "test/rmse"} <= set(logged(folder)[-1])
     assert "test/rmse" in events(folder).Tags()["scalars"]
 
 
@@ -174,8 +115,10 @@ def test_objectives_share_weights_batches_and_updates(ensemble_size: int, tmp_pa
     # With these settings their losses are those of nll and mse. There are several epochs, and
     # more held-out rows than an outer step takes: it has to draw some.
     dataset = write_npz(tmp_path / "long.npz", num_episodes=10, length=150)
-    twins = "[nll,{name: beta_nll, beta: 0},mse,{name: bilevel, natural_gradient: 1}]"
+    same = "{name: bilevel, reward: diagonal, natural_gradient: 1}"
+    twins = f"[nll,{{name: beta_nll, beta: 0}},mse,{same}]"
     words = (f"model.ensemble_size={ensemble_size}", "model.batch_size=64", "seeds=1")
+    words += ("model.optimizer=adamw",)
     share = "split={training: 0.3, held_out: 0.5, test: 0.2}"
     run = tmp_path / "run"
     assert fit(dataset, run, f"objective={twins}", "model.num_updates=40", *words, share) == 0
@@ -231,22 +174,6 @@ def test_objectives_of_one_name_are_told_apart_by_their_settings(
     assert (tmp_path / "run/bilevel-reward=scalar/s0/metrics.jsonl").exists()
 
 
-def stop_at(call: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise just before the n-th model is judged."""
-    module = importlib.import_module("mbrl_bilevel.experiments.fit.run")
-    judge: Callable[..., Any] = module.judge_one_step
-    calls = 0
-
-    def stopping(*args: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise error
-        return judge(*args)
-
-    monkeypatch.setattr(module, "judge_one_step", stopping)
-
-
 @pytest.mark.usefixtures("no_pictures")
 def test_ctrl_c_keeps_what_was_finished(
     points: Path,
@@ -258,7 +185,8 @@ def test_ctrl_c_keeps_what_was_finished(
     stop_at(3, KeyboardInterrupt(), monkeypatch)
     assert fit(points, run, "objective=[mse,nll]", "--json", copy) == 130
     out, err = capsys.readouterr()
-    assert "stopped after 2 of 4 models, kept" in out
+    assert "stopped after 2 of 4 models, kept; go on with:\n" in out
+    assert out.endswith(f"  mbrl-bilevel fit --resume --run-dir {run}\n")
     assert "Traceback" not in err
     assert [(row["objective"], row["seed"]) for row in rows(run)] == [("mse", 0), ("nll", 0)]
     assert copy.read_text() == (run / "results.json").read_text()

@@ -83,7 +83,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("model.num_elite_members", "int >=1 | null", "null"),
         ("model.hidden_sizes", "list[int >=1]", "[128, 128, 128]"),
         ("model.held_out_fraction", "float >0 <1", "0.2"),
-        ("objective.name", "mse | nll | beta_nll | bilevel", "bilevel"),
+        ("objective.name", "mse | nll | beta_nll | pg | bilevel", "bilevel"),
         ("objective.beta", "float >=0 <=1", "0.5"),
         ("agent.planner.name", "shooting | tree", "shooting"),
         ("agent.planner.depth", "int >=1 <=9", "3"),

@@ -12,6 +12,7 @@ from mbrl_bilevel.config import (
     ModelConfig,
     MSEConfig,
     NLLConfig,
+    PGConfig,
     TrainConfig,
     validate,
 )
@@ -54,6 +55,8 @@ def test_a_configuration_does_not_change() -> None:
         ("mse", MSEConfig()),
         ("nll", NLLConfig()),
         ("beta_nll", BetaNLLConfig()),
+        ("pg", PGConfig()),
+        ({"name": "pg", "precision": "full"}, PGConfig(precision="full")),
         ("bilevel", BilevelConfig()),
         ({"name": "beta_nll", "beta": 0.75}, BetaNLLConfig(beta=0.75)),
         ({"reward": "scalar"}, BilevelConfig(reward="scalar")),
@@ -143,7 +146,7 @@ def test_a_setting_of_another_variant_is_not_offered() -> None:
         ("objective.temperature", 0, "'objective.temperature': 0; .*greater than 0"),
         ("objective.natural_gradient", 1.5, "natural_gradient': 1.5; .*less than or equal to 1"),
         ("objective.outer_lr", 1.1, "'objective.outer_lr': 1.1; .*less than or equal to 1"),
-        ("objective.reward", "full", "'objective.reward': 'full'; .*'scalar' or 'diagonal'"),
+        ("objective.reward", "neural", "'objective.reward': 'neural'; .*'full' or 'state_dep"),
         (
             "agent.planner",
             {"name": "tree", "depth": 10},
@@ -160,7 +163,7 @@ def test_a_value_of_the_wrong_type_or_out_of_range(key: str, value: object, mess
 @pytest.mark.parametrize("value", ["nl", {"name": "nl"}])
 def test_a_variant_that_does_not_exist(value: object) -> None:
     message = (
-        r"'objective\.name': 'nl', did you mean 'nll'\?; allowed: mse, nll, beta_nll, bilevel$"
+        r"'objective\.name': 'nl', did you mean 'nll'\?; allowed: mse, nll, beta_nll, pg, bilevel$"
     )
     with pytest.raises(ConfigError, match=message):
         check("objective", value)

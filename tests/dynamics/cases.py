@@ -14,6 +14,7 @@ from mbrl_bilevel.config import (
     MSEConfig,
     NLLConfig,
     ObjectiveConfig,
+    PGConfig,
 )
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel
@@ -23,8 +24,11 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "mse": MSEConfig(),
     "nll": NLLConfig(),
     "beta_nll": BetaNLLConfig(),
-    "bilevel": BilevelConfig(),
+    "pg": PGConfig(precision="full"),
+    "bilevel": BilevelConfig(reward="diagonal"),
     "bilevel_scalar": BilevelConfig(reward="scalar"),
+    "bilevel_full": BilevelConfig(reward="full"),
+    "bilevel_state_dependent": BilevelConfig(),
 }
 BOX = spaces.Box(-1.0, 1.0, (1,))
 DISCRETE = spaces.Discrete(3, start=1)
@@ -89,10 +93,12 @@ def make_model(
 
 
 def disturb(module: torch.nn.Module, seed: int = 7) -> None:
-    """Give every number in the module a random value; those called std stay positive."""
+    """Give every number in the module a random value; those called std or matrix stay positive."""
     draws = generator(seed)
     with torch.no_grad():
         for name, value in module.state_dict().items():
             if value.is_floating_point():
                 noise = torch.randn(value.shape, generator=draws, dtype=torch.float64)
-                value.copy_(noise.exp() if name.endswith("std") else value + 0.5 * noise)
+                value.copy_(
+                    noise.exp() if name.endswith(("std", "matrix")) else value + 0.5 * noise
+                )

@@ -57,8 +57,6 @@ def test_the_whole_model_is_in_its_state() -> None:
         "objective.reward.log_u",
         "network.weights.0",
         "network.biases.0",
-        "network.min_log_var",
-        "network.max_log_var",
         "termination.has_terminations",
         "termination.normalizer.mean",
     } <= set(model.state_dict())

@@ -1,4 +1,4 @@
-"""All four objectives, and predictions to try them on."""
+"""All objectives, and predictions to try them on."""
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from mbrl_bilevel.config import (
     MSEConfig,
     NLLConfig,
     ObjectiveConfig,
+    PGConfig,
 )
 from mbrl_bilevel.objectives import Objective
 from mbrl_bilevel.types import Gaussian
@@ -20,8 +21,12 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "mse": MSEConfig(),
     "nll": NLLConfig(),
     "beta_nll": BetaNLLConfig(),
-    "bilevel": BilevelConfig(),
+    "pg_identity": PGConfig(),
+    "pg_trace": PGConfig(precision="trace"),
+    "pg_full": PGConfig(precision="full"),
+    "bilevel": BilevelConfig(reward="diagonal"),
     "bilevel_scalar": BilevelConfig(reward="scalar"),
+    "bilevel_full": BilevelConfig(reward="full"),
 }
 EACH_OBJECTIVE = pytest.mark.parametrize("name", CONFIGS)
 

@@ -1,6 +1,7 @@
 """The bilevel objective's own loss and steps; its theory has tests of its own."""
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -8,12 +9,15 @@ from torch import Tensor
 
 from mbrl_bilevel.bilevel import Bilevel, make_objective
 from mbrl_bilevel.config import BilevelConfig
+from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.objectives import MSE, gaussian_nll, residual_second_moment
 from tests.objectives.cases import CONFIGS, D, E, detached, draw, make
 
+DIAGONAL = BilevelConfig(reward="diagonal")
+
 
 def bilevel(log_u: Tensor | None = None, config: BilevelConfig | None = None) -> Bilevel:
-    objective = Bilevel(E, D, config or BilevelConfig()).double()
+    objective = Bilevel(E, D, config or DIAGONAL).double()
     if log_u is not None:
         with torch.no_grad():
             objective.reward.log_u.copy_(log_u)
@@ -26,12 +30,18 @@ LOG_U = torch.tensor([[0.0, 2.0], [-1.0, 1.0], [3.0, -3.0]], dtype=torch.float64
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_configuration_makes_its_objective(name: str) -> None:
     objective = make_objective(CONFIGS[name], E, D)
-    assert objective.name == name.removesuffix("_scalar")
+    assert objective.name == CONFIGS[name].name
+
+
+@pytest.mark.parametrize("reward", ["full", "state_dependent"])
+def test_other_rewards_are_refused(reward: Literal["full", "state_dependent"]) -> None:
+    with pytest.raises(ConfigError, match=f"reward='{reward}' is not constant and diagonal"):
+        Bilevel(E, D, BilevelConfig(reward=reward))
 
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
 def test_it_starts_at_the_variance_of_normalised_targets(temperature: float) -> None:
-    objective = bilevel(config=BilevelConfig(temperature=temperature))
+    objective = bilevel(config=BilevelConfig(reward="diagonal", temperature=temperature))
     torch.testing.assert_close(
         objective.solution_log_var, torch.zeros(E, D).double(), rtol=0, atol=1e-6
     )
@@ -39,7 +49,7 @@ def test_it_starts_at_the_variance_of_normalised_targets(temperature: float) -> 
 
 def test_a_full_natural_gradient_is_the_mse() -> None:
     prediction, target = draw()
-    objective = bilevel(LOG_U, BilevelConfig(natural_gradient=1.0))
+    objective = bilevel(LOG_U, BilevelConfig(reward="diagonal", natural_gradient=1.0))
     expected = MSE(E, D).loss(prediction, target)
     torch.testing.assert_close(objective.loss(prediction, target), expected, rtol=1e-12, atol=0)
 
@@ -47,7 +57,7 @@ def test_a_full_natural_gradient_is_the_mse() -> None:
 @pytest.mark.parametrize("natural_gradient", [0.0, 0.5, 0.9])
 def test_errors_are_weighted_by_a_power_of_u(natural_gradient: float) -> None:
     prediction, target = draw()
-    objective = bilevel(LOG_U, BilevelConfig(natural_gradient=natural_gradient))
+    objective = bilevel(LOG_U, BilevelConfig(reward="diagonal", natural_gradient=natural_gradient))
     loss = objective.loss(prediction, target).sum()
     (gradient,) = torch.autograd.grad(loss, prediction.mean)
     weights = (gradient / (prediction.mean - target)).detach()
@@ -59,7 +69,9 @@ def test_errors_are_weighted_by_a_power_of_u(natural_gradient: float) -> None:
 def test_the_plain_gradient_is_that_of_the_inner_problem() -> None:
     """Up to one positive factor a member."""
     prediction, target = draw()
-    objective = bilevel(LOG_U, BilevelConfig(natural_gradient=0.0, temperature=3.0))
+    objective = bilevel(
+        LOG_U, BilevelConfig(reward="diagonal", natural_gradient=0.0, temperature=3.0)
+    )
     inner, loss = objective.inner_loss(prediction, target).sum(), objective.loss(prediction, target)
     (exact,) = torch.autograd.grad(inner, prediction.mean)
     (found,) = torch.autograd.grad(loss.sum(), prediction.mean)
@@ -72,7 +84,7 @@ def test_the_plain_gradient_is_that_of_the_inner_problem() -> None:
 def test_the_weights_do_not_change_the_size_of_the_loss(natural_gradient: float) -> None:
     """Learning rates keep their meaning however large the reward's weights have become."""
     prediction, target = draw()
-    config = BilevelConfig(natural_gradient=natural_gradient)
+    config = BilevelConfig(reward="diagonal", natural_gradient=natural_gradient)
     first, scaled = bilevel(LOG_U, config), bilevel(LOG_U + 7.0, config)
     torch.testing.assert_close(first.loss(prediction, target), scaled.loss(prediction, target))
     equal_errors = detached(prediction)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from mbrl_bilevel.errors import MBRLError
-from mbrl_bilevel.runs.metrics import MetricsLogger, read_metrics
+from mbrl_bilevel.runs.metrics import MetricsLogger, log_figures, read_metrics
 
 
 class _Clock:
@@ -78,6 +78,18 @@ def test_figures(tmp_path: Path) -> None:
     accumulator.Reload()
     (image,) = accumulator.Images("plots/model")
     assert (image.step, image.width, image.height) == (5, 100, 50)
+
+
+def test_figures_without_numbers(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1), dpi=50)
+    figure.subplots().plot([0, 1])
+    for step in (5, 7):
+        log_figures(tmp_path, step, {"plots/a": figure, "plots/b": figure})
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.Tags()["images"] == ["plots/a", "plots/b"]
+    assert [image.step for image in accumulator.Images("plots/b")] == [5, 7]
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_resume_drops_what_came_after_the_checkpoint(tmp_path: Path, clock: _Clock) -> None:

@@ -156,7 +156,7 @@ def test_it_is_the_residual_covariance_that_counts_not_the_targets() -> None:
 
 
 def test_perfect_predictions_leave_a_finite_reward() -> None:
-    objective, (prediction, _) = Bilevel(E, D, BilevelConfig()), held_out()
+    objective, (prediction, _) = Bilevel(E, D, BilevelConfig(reward="diagonal")), held_out()
     single = Gaussian(prediction.mean.float(), prediction.log_var.float())
     objective.solve_outer(single, single.mean)
     assert objective.reward.log_u.isfinite().all()

@@ -1,6 +1,6 @@
 """The pictures of a fit: errors, calibration, open loop and training, by objective."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mbrl_bilevel.evaluation.plots import BLUE, DARK_GREY, GREY, ORANGE, STYLE, WIDTH_INCHES
+from mbrl_bilevel.experiments.fit.fans import Fan
+from mbrl_bilevel.experiments.fit.fans_plot import draw_fans
 from mbrl_bilevel.experiments.fit.report import Row, objectives_of, over_seeds
 
 # From the palette of Okabe and Ito; more objectives than colours begin again.
@@ -38,15 +40,27 @@ class Curve:
         self.nll.append(metrics["model/val_nll"])
 
 
-def draw_figures(rows: Sequence[Row], curves: Sequence[Curve]) -> dict[str, Figure]:
-    """Return figures by the name of their file; `rows` as in results.json, at least one."""
+def draw_figures(
+    rows: Sequence[Row], curves: Sequence[Curve], fans: Mapping[str, Fan]
+) -> dict[str, Figure]:
+    """Return figures by the name of their file.
+
+    Args:
+        rows: As in results.json, at least one.
+        curves: Of the same models.
+        fans: By objective, of the first seed; without any there is no picture of them.
+    """
     with matplotlib.rc_context(STYLE):
-        return {
+        figures = {
             "error_by_dimension": _error_by_dimension(rows),
             "calibration": _calibration(rows),
             "open_loop": _open_loop(rows),
             "training": _training(curves),
         }
+        if fans:
+            colours = dict(_coloured(objectives_of(rows)))
+            figures["open_loop_fans"] = draw_fans(fans, colours, rows[0]["seed"])
+    return figures
 
 
 def _error_by_dimension(rows: Sequence[Row]) -> Figure:

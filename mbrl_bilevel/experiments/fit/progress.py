@@ -19,13 +19,21 @@ from rich.progress import (
 class FitProgress:
     """What to call while models are trained; see `fit_progress`."""
 
-    def __init__(self, progress: Progress, num_models: int, num_updates: int, plain: bool) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        num_models: int,
+        num_updates: int,
+        num_finished: int,
+        plain: bool,
+    ) -> None:
         self._progress = progress
         self._num_models = num_models
         self._num_updates = num_updates
         self._plain = plain
-        self._num_finished = 0
-        self._task = progress.add_task("", total=num_models * num_updates, model="")
+        self._num_finished = num_finished
+        total, completed = num_models * num_updates, num_finished * num_updates
+        self._task = progress.add_task("", total=total, completed=completed, model="")
 
     def update(self, label: str, seed: int, num_updates: int) -> None:
         """Show the updates made of the current model."""
@@ -48,13 +56,14 @@ class FitProgress:
 
 @contextmanager
 def fit_progress(
-    num_models: int, num_updates: int, *, enabled: bool = True
+    num_models: int, num_updates: int, *, num_finished: int = 0, enabled: bool = True
 ) -> Iterator[FitProgress]:
     """Show a bar on a terminal, and a line after each model.
 
     Args:
         num_models: Objectives times seeds.
         num_updates: Of each.
+        num_finished: Models that an earlier part of the fit left.
         enabled: False shows nothing.
     """
     console = Console(file=sys.stderr, quiet=not enabled)
@@ -67,4 +76,5 @@ def fit_progress(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not live) as progress:
-        yield FitProgress(progress, num_models, num_updates, plain=enabled and not live)
+        plain = enabled and not live
+        yield FitProgress(progress, num_models, num_updates, num_finished, plain)

@@ -26,9 +26,13 @@ class RecordingObjective(Objective):
         super().__init__()
         self.objective = objective
         self.outer_every = objective.outer_every
+        self.log_var_head_is_reward = objective.log_var_head_is_reward
         self._on_evaluation = on_evaluation
         self._num_updates = 0
         self._latest: dict[str, Tensor | float] = {}
+
+    def prepare(self, target: Tensor) -> None:
+        self.objective.prepare(target)
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         losses = self.objective.loss(prediction, target)

@@ -10,6 +10,7 @@ from mbrl_bilevel.config import ObjectiveConfig
 from mbrl_bilevel.config.fit import FitModelConfig
 from mbrl_bilevel.data import ActionCodec
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.experiments.fit.full_head import FullHead, fit_full_head
 from mbrl_bilevel.experiments.fit.parts import Parts
 from mbrl_bilevel.experiments.fit.recording import OnEvaluation, RecordingObjective
 from mbrl_bilevel.runs import derive_seed
@@ -23,11 +24,15 @@ class Trained:
         model: With the weights that were best on held-out data.
         num_updates: That were made.
         wall_time_s: That the training took.
+        head: Its full covariances, where the settings ask for them.
+        outer_metrics: What was logged about the outer problem in the end.
     """
 
     model: DynamicsModel
     num_updates: int
     wall_time_s: float
+    head: FullHead | None
+    outer_metrics: dict[str, float]
 
 
 def train_model(
@@ -44,7 +49,7 @@ def train_model(
         MBRLError: Training diverges.
     """
     obs_size = parts.training.obs.shape[1]
-    model_config = config.to_model_config()
+    model_config = config.to_model_config(objective_config)
     target_size = DynamicsModel.target_size(obs_size, learns_reward=False)
     objective = make_objective(objective_config, config.ensemble_size, target_size)
     model = DynamicsModel(
@@ -59,9 +64,11 @@ def train_model(
     trainer = ModelTrainer(model, model_config, derive_seed(seed, "bootstrap"))
     start = perf_counter()
     metrics = trainer.fit(parts.training, parts.held_out, _generator(seed, "batches"))
-    wall_time_s = perf_counter() - start
     model.objective = objective
-    return Trained(model, int(metrics["model/num_updates"]), wall_time_s)
+    head = fit_full_head(model, parts.held_out) if config.head == "full" else None
+    wall_time_s = perf_counter() - start
+    outer = {tag: value for tag, value in metrics.items() if tag.startswith("bilevel/")}
+    return Trained(model, int(metrics["model/num_updates"]), wall_time_s, head, outer)
 
 
 def _generator(seed: int, stream: str) -> torch.Generator:

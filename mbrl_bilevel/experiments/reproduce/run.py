@@ -1,25 +1,28 @@
-"""A figure from its settings to its run folder."""
+"""A figure or table from its settings to its run folder."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mbrl_bilevel.config import to_yaml
-from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, SyntheticConfig
+from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, ReproduceConfig
+from mbrl_bilevel.config.table3 import Table3Config
 from mbrl_bilevel.evaluation import save_figure
-from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3
+from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3, table3
 from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
 from mbrl_bilevel.runs import RunDir, count_progress, versions, write_json_atomic, write_text_atomic
 
 
 def reproduce(
-    config: SyntheticConfig, run_path: Path, *, show_progress: bool = True
+    config: ReproduceConfig, run_path: Path, *, show_progress: bool = True
 ) -> tuple[dict[str, Any], str]:
-    """Compute a figure and write config.yaml, results.json, report.md and plots/ to a folder.
+    """Compute a figure or table; write config.yaml, results.json, report.md and plots/ to a folder.
 
     Args:
-        config: Of one of the figures; its class says of which.
+        config: Its class says of which.
         run_path: The folder; must hold no run yet.
         show_progress: On stderr.
 
@@ -27,18 +30,19 @@ def reproduce(
         What results.json and report.md hold.
 
     Raises:
-        MBRLError: The folder cannot be written, or a loss is not finite on the way.
+        MBRLError: The folder cannot be written, the dataset of a table not be used, or a loss is
+            not finite on the way.
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    num_fits, compute = _prepare(config)
     run = RunDir.create(run_path)
     for unused in (run.checkpoints, run.videos):  # nothing here is resumed or filmed
         unused.rmdir()
     write_text_atomic(run.config_path, to_yaml(config))
-    num_fits = _num_fits(config)
     what = f"{num_fits} models"
     with count_progress(num_fits, "fitting", what, enabled=show_progress) as advance:
-        outcome = _compute(config, advance)
+        outcome = compute(advance)
     results = {**outcome.results, "config": config.model_dump(), "versions": versions()}
     for name, figure in outcome.figures.items():
         save_figure(figure, run.plots / f"{name}.png")
@@ -47,23 +51,19 @@ def reproduce(
     return results, outcome.report
 
 
-def _num_fits(config: SyntheticConfig) -> int:
+def _prepare(config: ReproduceConfig) -> tuple[int, Callable[[Advance], Outcome]]:
+    """Return how many models are fitted, and what fits them.
+
+    A dataset is read here, before there is a folder: one that cannot be used leaves none behind.
+    """
     match config:
         case Fig1Config():
-            return fig1.num_fits(config)
+            return fig1.num_fits(config), partial(fig1.compute, config)
         case Fig2Config():
-            return fig2.num_fits(config)
+            return fig2.num_fits(config), partial(fig2.compute, config)
         case Fig3Config():
-            return fig3.num_fits(config)
-    raise TypeError(f"{type(config).__name__} is no figure's configuration")
-
-
-def _compute(config: SyntheticConfig, advance: Advance) -> Outcome:
-    match config:
-        case Fig1Config():
-            return fig1.compute(config, advance)
-        case Fig2Config():
-            return fig2.compute(config, advance)
-        case Fig3Config():
-            return fig3.compute(config, advance)
-    raise TypeError(f"{type(config).__name__} is no figure's configuration")
+            return fig3.num_fits(config), partial(fig3.compute, config)
+        case Table3Config():
+            dataset = table3.load_dataset(config)
+            return table3.num_fits(config), partial(table3.compute, config, dataset)
+    raise TypeError(f"{type(config).__name__} is no figure's or table's configuration")

@@ -1,0 +1,156 @@
+"""The outer problem of a state-dependent reward: an ensemble's log-variance heads, together."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var
+from mbrl_bilevel.dynamics.log_var_head import HeadProblem, cross_validated, fisher_scoring
+
+MAX_ROWS = 8192
+"""Held-out rows used at most: the features of all members are kept at once."""
+NUM_ROUNDS = 10
+"""Rounds of expectation maximisation at most."""
+STEPS_A_ROUND = 5
+"""Of Fisher scoring, at most."""
+ROUND_TOLERANCE = 1e-3
+"""Least improvement of a round worth going on for, in nats per dimension."""
+COVERAGE = 0.9
+"""Of the intervals that are calibrated in the end."""
+MAX_SHIFT = 3.0
+"""Of log-variances, to calibrate them: a factor of 4.5 in the standard deviations."""
+MIN_CALIBRATION_ROWS = 100
+"""With fewer, a coverage of 90% cannot be told from another: there is no shift."""
+
+
+@torch.no_grad()
+def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) -> dict[str, float]:
+    """Fit the members' log-variance heads to held-out residuals, means and features frozen.
+
+    Each by itself first (see `solve_head`); then together, as what is asked is the mixture: by
+    expectation maximisation, each round a fit of every member to the rows it is responsible
+    for. Members that are each as uncertain as their own errors would make a mixture that is more
+    uncertain than its errors. Last, a shift of each dimension's log-variances, for all members
+    the same: its central 90% interval is to hold 90% of the held-out targets. Errors have heavier
+    tails than Gaussians, and the likelihood alone pays for the tails with intervals that are too
+    wide elsewhere.
+
+    Args:
+        network: Its last layer is changed in place.
+        x: Normalised held-out inputs `[N, D_x]`.
+        target: Normalised held-out targets `[N, D]`.
+
+    Returns:
+        What to log: the mixture's held-out NLL per dimension before and after; the norm of the
+        hypergradient that was left over before the shift (of the mixture's NLL, in a shift of
+        each member's and dimension's log-precision), and its share of what it was at first.
+    """
+    stride = -(-len(x) // MAX_ROWS)
+    x, target = x[::stride], target[::stride]
+    problems, starts, residuals = _head_problems(network, x, target)
+    before, slope = _nll_and_slope(problems, starts)
+    solved = [cross_validated(*pair) for pair in zip(problems, starts, strict=True)]
+    heads = _as_a_mixture(problems, [head for head, _ in solved], [ridge for _, ridge in solved])
+    left_over = _nll_and_slope(problems, heads)[1]
+    if len(x) >= MIN_CALIBRATION_ROWS:
+        log_var = torch.stack([p.log_var(head) for p, head in zip(problems, heads, strict=True)])
+        shift = _calibrating_shift(residuals, log_var)
+        for head in heads:
+            head[-1] += shift
+    size = network.target_size
+    for member, head in enumerate(heads):
+        network.weights[-1][member, :, size:] = head[:-1]
+        network.biases[-1][member, :, size:] = head[-1:]
+    return {
+        "bilevel/outer_loss_before": before,
+        "bilevel/outer_loss": _nll_and_slope(problems, heads)[0],
+        "bilevel/hypergradient_norm": left_over,
+        "bilevel/solver_residual": left_over / slope if slope > 0 else 0.0,
+    }
+
+
+def _head_problems(
+    network: GaussianEnsemble, x: Tensor, target: Tensor
+) -> tuple[list[HeadProblem], list[Tensor], Tensor]:
+    """Each member's problem, its head `[F, D]` as it is, and all residuals `[E, N, D]`."""
+    size = network.target_size
+    problems, starts, residuals = [], [], []
+    for member in range(network.ensemble_size):
+        features = network.member_features(x, member)
+        head = torch.cat([network.weights[-1][member], network.biases[-1][member]])
+        residuals.append(features @ head[:, :size] - target)
+        everything = torch.ones_like(x[:, :1])
+        squared = residuals[-1].square()
+        problems.append(HeadProblem(features, squared, bound_log_var, everything))
+        starts.append(head[:, size:].clone())
+    return problems, starts, torch.stack(residuals)
+
+
+def _as_a_mixture(
+    problems: list[HeadProblem], heads: list[Tensor], ridges: list[float | None]
+) -> list[Tensor]:
+    """Expectation maximisation from heads `[F, D]` on; members without a ridge stay."""
+    if len(problems) == 1:
+        return heads
+    centres = heads
+    responsibilities, latest = _responsibilities(problems, heads)
+    for _ in range(NUM_ROUNDS):
+        candidates = [
+            head
+            if ridge is None
+            else fisher_scoring(
+                replace(problem, weights=weights), centre, head, ridge, STEPS_A_ROUND
+            )
+            for problem, weights, centre, head, ridge in zip(
+                problems, responsibilities, centres, heads, ridges, strict=True
+            )
+        ]
+        responsibilities, nll = _responsibilities(problems, candidates)
+        if not nll < latest:
+            break
+        heads, improvement, latest = candidates, latest - nll, nll
+        if improvement < ROUND_TOLERANCE:
+            break
+    return heads
+
+
+def _nll_and_slope(problems: list[HeadProblem], heads: list[Tensor]) -> tuple[float, float]:
+    """The mixture's NLL, and the norm of its gradient in members' and dimensions' log-variances."""
+    responsibilities, nll = _responsibilities(problems, heads)
+    slopes = [
+        replace(problem, weights=weights).gradient(head)[-1]
+        for problem, weights, head in zip(problems, responsibilities, heads, strict=True)
+    ]
+    return nll, torch.stack(slopes).norm().item()
+
+
+def _responsibilities(problems: list[HeadProblem], heads: list[Tensor]) -> tuple[Tensor, float]:
+    """How likely each row is which member's, `[E, N, 1]`, and the mixture's NLL per dimension."""
+    pairs = zip(problems, heads, strict=True)
+    log_likelihood = torch.stack([-problem.row_nll(head).sum(dim=-1) for problem, head in pairs])
+    mixture = log_likelihood.logsumexp(dim=0) - math.log(len(problems))
+    return log_likelihood.softmax(dim=0)[..., None], -mixture.mean().item() / heads[0].shape[1]
+
+
+def _calibrating_shift(residuals: Tensor, log_var: Tensor) -> Tensor:
+    """The shift `[D]` of log-variances with which 90% of targets lie in the mixture's intervals.
+
+    By bisection: coverage grows with the variances.
+
+    Args:
+        residuals: `[E, N, D]`.
+        log_var: `[E, N, D]`.
+    """
+    low = torch.full_like(residuals[0, 0], -MAX_SHIFT)
+    high = torch.full_like(low, MAX_SHIFT)
+    tail = (1 - COVERAGE) / 2
+    for _ in range(20):
+        middle = (low + high) / 2
+        whitened = residuals * (-0.5 * (log_var + middle)).exp()
+        quantile = torch.special.ndtr(whitened).mean(dim=0)
+        inside = (quantile > tail) & (quantile < 1 - tail)
+        covers = inside.double().mean(dim=0) >= COVERAGE
+        low, high = torch.where(covers, low, middle), torch.where(covers, middle, high)
+    return (low + high) / 2

@@ -1,0 +1,120 @@
+"""Table 3: dynamics models of raw next observations, trained by each method of the paper."""
+
+import math
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mbrl_bilevel.config.table3 import Table3Config
+from mbrl_bilevel.data import ActionCodec
+from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
+from mbrl_bilevel.errors import DatasetError, MBRLError
+from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
+from mbrl_bilevel.experiments.reproduce.table3_methods import METHODS
+from mbrl_bilevel.experiments.reproduce.table3_plot import error_and_likelihood
+from mbrl_bilevel.experiments.reproduce.table3_report import make_report
+from mbrl_bilevel.experiments.reproduce.table3_task import Data, Task
+from mbrl_bilevel.runs import derive_seed
+
+MEGABYTE = 2**20
+
+
+def num_fits(config: Table3Config) -> int:
+    """Return how often `compute` calls `advance`."""
+    return config.seeds * len(METHODS)
+
+
+def load_dataset(config: Table3Config) -> EpisodeDataset:
+    """Read the dataset that the settings name.
+
+    Raises:
+        ConfigError: There is none.
+        DatasetError: It is damaged, or has too few episodes to be split.
+    """
+    source = config.dataset
+    dataset = load_episodes(
+        source.path, download=source.download, memory_limit=source.memory_mb * MEGABYTE
+    )
+    dataset.split(config.split.fractions, seed=config.seed)
+    return dataset
+
+
+def compute(config: Table3Config, dataset: EpisodeDataset, advance: Advance) -> Outcome:
+    """Fit each method with each seed; in the results, every fit is a row.
+
+    Raises:
+        DatasetError: The training targets of a seed have a singular covariance.
+        MBRLError: A loss is not finite; the message names method and seed.
+    """
+    rows = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        training, held_out, test = _deal_out(dataset, config, seed)
+        for method in METHODS:
+            # Anew for each method: all of a seed start from the same weights.
+            generator = torch.Generator().manual_seed(derive_seed(seed, "weights"))
+            rows.append(_fit(method, seed, Task(training, held_out, config, generator), test))
+            advance()
+    results = {"table": "table3", "results": rows}
+    report = make_report(rows, dataset.name, config)
+    return Outcome(results, report, {"table3": error_and_likelihood(rows)})
+
+
+def _fit(method: str, seed: int, task: Task, test: Data) -> dict[str, Any]:
+    start = perf_counter()
+    try:
+        fitted = METHODS[method].fit(task)
+        wall_time_s = perf_counter() - start
+        rmse, nll = fitted.judge(test)
+        if not (math.isfinite(rmse) and math.isfinite(nll)):
+            raise MBRLError(f"test RMSE {rmse}, NLL {nll}; both must be finite")
+    except MBRLError as error:
+        raise type(error)(f"method {method}, seed {seed}: {error}") from None
+    return {
+        "method": method,
+        "seed": seed,
+        "rmse": rmse,
+        "nll": nll,
+        "num_updates": fitted.num_updates,
+        "wall_time_s": wall_time_s,
+    }
+
+
+def _deal_out(dataset: EpisodeDataset, config: Table3Config, seed: int) -> list[Data]:
+    """Return training, held-out and test data, of different episodes: as `fit` deals them out."""
+    limits = (config.max_training_steps, *[config.split.max_judged_steps] * 2)
+    parts = dataset.split(config.split.fractions, derive_seed(seed, "split"))
+    data = [
+        _data(dataset, _some_rows(dataset.rows(episodes), limit, seed))
+        for episodes, limit in zip(parts, limits, strict=True)
+    ]
+    covariance = data[0][1].double().mT.cov()
+    # In float32, as the rewards are.
+    if torch.linalg.cholesky_ex(covariance.float().double()).info != 0:
+        raise DatasetError(
+            f"dataset {dataset.name}: the next observations of the training episodes of seed "
+            f"{seed} have a singular covariance, and method pg_covariance needs its inverse; "
+            "allowed: dimensions that change and do not determine one another"
+        )
+    return data
+
+
+def _some_rows(rows: NDArray[np.int64], max_rows: int | None, seed: int) -> NDArray[np.int64]:
+    if max_rows is None or len(rows) <= max_rows:
+        return rows
+    rng = np.random.default_rng(derive_seed(seed, "judged steps"))
+    return np.sort(rng.choice(rows, max_rows, replace=False))
+
+
+def _data(dataset: EpisodeDataset, rows: NDArray[np.int64]) -> Data:
+    steps = dataset.steps[rows]
+    codec = ActionCodec(dataset.action_space)
+    # Raw, but for discrete actions: their numbers mean nothing.
+    actions: Tensor = torch.as_tensor(steps.actions)
+    if codec.is_discrete:
+        actions = codec.encode(actions)
+    x = torch.cat([torch.as_tensor(steps.obs), actions], dim=-1)
+    return x, torch.as_tensor(steps.next_obs)
