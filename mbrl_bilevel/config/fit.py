@@ -72,6 +72,9 @@ class FitModelConfig(StrictConfig):
         default=True,
         description="hold open loops to what the training data had: inputs and variances",
     )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="weights: the last, or each member's best on held-out data"
+    )
     batch_size: PositiveInt = Field(default=256, description="transitions per member in an update")
     num_updates: PositiveInt = Field(default=3000, description="updates, whatever the objective")
     eval_every: PositiveInt = Field(

@@ -55,6 +55,9 @@ class ModelConfig(StrictConfig):
     eval_every: PositiveInt = Field(
         default=50, description="updates between two held-out evaluations"
     )
+    keep: Literal["best", "last"] = Field(
+        default="best", description="weights of a fit: each member's best on held-out data, or last"
+    )
     patience: PositiveInt = Field(
         default=6, description="held-out evaluations without progress that end a fit"
     )

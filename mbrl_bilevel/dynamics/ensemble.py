@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from mbrl_bilevel.types import Gaussian
 
-MIN_LOG_VAR = -12.0
-"""Of a target normalised to unit variance: errors of 0.25% of its standard deviation."""
+MIN_LOG_VAR = -16.0
+"""Of a target normalised to unit variance: errors of 0.03% of its standard deviation."""
 MAX_LOG_VAR = 1.0
 """Of the same: errors of 1.6 standard deviations. More would fit rare outliers a little better, and
 let particles that leave the data fly away."""

@@ -6,11 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var
+from mbrl_bilevel.dynamics.ensemble import MAX_LOG_VAR, GaussianEnsemble, bound_log_var
 from mbrl_bilevel.dynamics.log_var_head import HeadProblem, cross_validated, fisher_scoring
 
 MAX_ROWS = 8192
 """Held-out rows used at most: the features of all members are kept at once."""
+MAX_SQUARED_RESIDUAL = 9 * math.exp(MAX_LOG_VAR)
+"""Three of the largest standard deviations there are: an episode unlike all others, which no
+variance explains, must not decide about the rest."""
 NUM_ROUNDS = 10
 """Rounds of expectation maximisation at most."""
 STEPS_A_ROUND = 5
@@ -82,7 +85,7 @@ def _head_problems(
         head = torch.cat([network.weights[-1][member], network.biases[-1][member]])
         residuals.append(features @ head[:, :size] - target)
         everything = torch.ones_like(x[:, :1])
-        squared = residuals[-1].square()
+        squared = residuals[-1].square().clamp_max(MAX_SQUARED_RESIDUAL)
         problems.append(HeadProblem(features, squared, bound_log_var, everything))
         starts.append(head[:, size:].clone())
     return problems, starts, torch.stack(residuals)

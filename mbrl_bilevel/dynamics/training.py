@@ -126,7 +126,8 @@ class ModelTrainer:
             if num_updates == config.num_updates:
                 break
         _check_finite("held-out score", best.scores)
-        best.restore()
+        if config.keep == "best":
+            best.restore()
         order = best.scores.argsort()[: len(self.model.elite_indices)]
         self.model.elite_indices.copy_(order.sort().values)
         metrics |= objective.solve_outer(self._predict(x_held), y_held)

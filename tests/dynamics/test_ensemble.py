@@ -30,7 +30,7 @@ def one_member(network: GaussianEnsemble, member: int, x: Tensor) -> tuple[Tenso
     weight, bias = last
     output = weight[member].T @ x + bias[member, 0]
     log_var = 1.0 - functional.softplus(1.0 - output[D:])
-    return output[:D], -12.0 + functional.softplus(log_var + 12.0)
+    return output[:D], -16.0 + functional.softplus(log_var + 16.0)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(8, 6), (7,), (4, 4, 4)])
@@ -65,7 +65,7 @@ def test_the_log_variance_stays_within_its_bounds() -> None:
         network.biases[-1][..., D + 2] = -2.0
     log_var = network(inputs().float()).log_var
     torch.testing.assert_close(log_var[..., 0], torch.full((E, 10), 1.0), rtol=0, atol=1e-2)
-    torch.testing.assert_close(log_var[..., 1], torch.full((E, 10), -12.0), rtol=0, atol=1e-2)
+    torch.testing.assert_close(log_var[..., 1], torch.full((E, 10), -16.0), rtol=0, atol=1e-2)
     assert ((log_var[..., 2] > -11) & (log_var[..., 2] < 0.9)).all()
 
 

@@ -1,0 +1,415 @@
+"""Log-variance heads solved on held-out data: one by itself, and a mixture's together."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.dynamics import log_var_head, log_var_mixture
+from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble
+from mbrl_bilevel.dynamics.log_var_head import RIDGES, HeadProblem, cross_validated, solve_head
+from mbrl_bilevel.dynamics.log_var_mixture import COVERAGE, solve_log_var_heads
+from mbrl_bilevel.evaluation import GaussianMixture
+from mbrl_bilevel.objectives import gaussian_nll
+from mbrl_bilevel.types import Gaussian
+from tests.dynamics.cases import generator
+
+F, D, INPUTS = 5, 2, 3
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+# --- one head
+
+
+def features_of(num_rows: int, seed: int = 0) -> Tensor:
+    """Features `[N, F]` on different scales, at their end a one."""
+    features = normal(seed, num_rows, F - 1) * torch.tensor([1.0, 0.3, 1.5, 0.7])
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+
+
+TRUE_HEAD = torch.cat([0.5 * normal(1, F - 1, D), torch.tensor([[-3.0, 1.0]])])
+
+
+def draw(num_rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features, and squared residuals whose log-variance is linear in them."""
+    features = features_of(num_rows, seed)
+    return features, normal(seed + 1, num_rows, D).square() * (features @ TRUE_HEAD).exp()
+
+
+def nll(features: Tensor, squared: Tensor, head: Tensor) -> Tensor:
+    """Summed over dimensions, without the constant."""
+    log_var = features @ head
+    return 0.5 * (log_var + squared / log_var.exp()).mean(dim=0).sum()
+
+
+def by_lbfgs(features: Tensor, squared: Tensor, start: Tensor, ridge: float) -> Tensor:
+    """The penalised problem, by a method that knows nothing of Fisher."""
+    pull = 0.5 * ridge * features.square().mean()
+    head = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [head],
+        max_iter=300,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-15,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nll(features, squared, head) + 0.5 * pull * (head - start).square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return head.detach()
+
+
+def score(features: Tensor, squared: Tensor, start: Tensor, ridge: float | None) -> float:
+    """Of two-fold cross-validation; None: of the start."""
+    half = len(features) // 2
+    folds = [(slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))]
+    return sum(
+        nll(
+            features[other],
+            squared[other],
+            start if ridge is None else by_lbfgs(features[one], squared[one], start, ridge),
+        ).item()
+        for one, other in folds
+    )
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
+def test_the_head_solves_the_penalised_problem(
+    monkeypatch: pytest.MonkeyPatch, ridge: float
+) -> None:
+    monkeypatch.setattr(log_var_head, "RIDGES", (ridge,))
+    features, squared = draw(200)
+    start = TRUE_HEAD + 0.5 * normal(5, F, D)
+    expected = by_lbfgs(features, squared, start, ridge)
+    torch.testing.assert_close(solve_head(features, squared, start), expected, rtol=0, atol=5e-3)
+    monkeypatch.setattr(log_var_head, "TOLERANCE", 0.0)
+    torch.testing.assert_close(solve_head(features, squared, start), expected, rtol=0, atol=1e-6)
+    assert (expected - start).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("offset", [-6.0, 6.0])
+def test_a_start_far_off_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
+    """Where variances are far too small the first steps overshoot and are halved."""
+    monkeypatch.setattr(log_var_head, "RIDGES", (1e-6,))
+    features, squared = draw(400)
+    start = TRUE_HEAD.clone()
+    start[-1] += offset
+    found = solve_head(features, squared, start)
+    torch.testing.assert_close(
+        found, by_lbfgs(features, squared, start, 1e-6), rtol=0, atol=0.02
+    )
+
+
+def test_a_known_log_variance_is_recovered() -> None:
+    features, squared = draw(5000)
+    found = solve_head(features, squared, torch.zeros(F, D, dtype=torch.float64))
+    torch.testing.assert_close(found, TRUE_HEAD, rtol=0, atol=0.12)
+    single = solve_head(features.float(), squared.float(), torch.zeros(F, D))
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, found.float(), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("num_rows", [12, 60])
+def test_the_ridge_is_the_best_of_the_cross_validation(seed: int, num_rows: int) -> None:
+    """And the head stays where none is better than that: the score never gets worse."""
+    features, squared = draw(num_rows, 10 * seed)
+    start = TRUE_HEAD + 0.15 * normal(10 * seed + 2, F, D)
+    everything = torch.ones_like(features[:, :1])
+    problem = HeadProblem(features, squared, lambda log_var: log_var, everything)
+    head, ridge = cross_validated(problem, start)
+    scores = {
+        candidate: score(features, squared, start, candidate) for candidate in (*RIDGES, None)
+    }
+    assert scores[ridge] <= min(scores.values()) + 1e-3
+    if ridge is None:
+        assert torch.equal(head, start)
+    else:
+        expected = by_lbfgs(features, squared, start, ridge)
+        torch.testing.assert_close(head, expected, rtol=0, atol=0.03)
+
+
+def test_both_outcomes_of_the_cross_validation_occur() -> None:
+    features, squared = draw(400)
+    better, worse = TRUE_HEAD, TRUE_HEAD + 1.0
+    stays = solve_head(features[:12], squared[:12], better)
+    assert torch.equal(stays, better)
+    assert not torch.equal(solve_head(features, squared, worse), worse)
+
+
+def test_a_head_that_is_optimal_stays() -> None:
+    features = features_of(100)
+    found = solve_head(features, (features @ TRUE_HEAD).exp(), TRUE_HEAD)
+    torch.testing.assert_close(found, TRUE_HEAD, rtol=0, atol=1e-9)
+
+
+def test_a_head_stays_where_the_halves_contradict_each_other() -> None:
+    features = features_of(100)
+    shift = torch.where(torch.arange(100) < 50, 0.5, -0.5)[:, None]
+    found = solve_head(features, (features @ TRUE_HEAD + shift).exp(), TRUE_HEAD)
+    assert torch.equal(found, TRUE_HEAD)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1])
+def test_too_few_rows_change_nothing(num_rows: int) -> None:
+    features, squared = draw(10)
+    found = solve_head(features[:num_rows], 100 * squared[:num_rows], TRUE_HEAD)
+    assert torch.equal(found, TRUE_HEAD)
+
+
+def test_residuals_of_zero_and_rows_fewer_than_features_stay_finite() -> None:
+    features, squared = draw(3)
+    for residuals in (torch.zeros_like(squared), squared, 1e6 * squared):
+        assert solve_head(features, residuals, TRUE_HEAD).isfinite().all()
+
+
+# --- a mixture's heads
+
+
+def network_of(ensemble_size: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> (
+    GaussianEnsemble
+):
+    """Members that differ in their means a little, and whose log-variances are wrong."""
+    network = GaussianEnsemble(INPUTS, D, ensemble_size, [12], generator(seed)).to(dtype)
+    with torch.no_grad():
+        network.weights[-1][..., :D] *= 0.04
+        network.weights[-1][..., D:] *= 0.1
+        network.biases[-1][..., D:] = -4.0
+    return network
+
+
+def noisy(x: Tensor, mean: Tensor, seed: int, heavy: bool = False) -> Tensor:
+    """Targets around a mean, with a noise that depends on x; with tails, if `heavy`."""
+    log_var = torch.stack([x[:, 0] - 6, -0.5 * x[:, 1] - 5], dim=1)
+    noise = normal(seed, *mean.shape)
+    if heavy:
+        noise = noise * (0.8 * normal(seed + 1, *mean.shape)).exp()
+    return mean.double() + noise * (0.5 * log_var).exp()
+
+
+def held_out(
+    network: GaussianEnsemble, num_rows: int = 1200, seed: int = 20, heavy: bool = False
+) -> tuple[Tensor, Tensor]:
+    x = normal(seed, num_rows, INPUTS)
+    dtype = network.weights[0].dtype
+    mean = predict(network, x.to(dtype)).mean.mean(dim=0)
+    return x.to(dtype), noisy(x, mean, seed + 1, heavy).to(dtype)
+
+
+@torch.no_grad()
+def predict(network: GaussianEnsemble, x: Tensor) -> Gaussian:
+    prediction: Gaussian = network(x.expand(network.ensemble_size, -1, -1))
+    return prediction
+
+
+def mixture_nll(network: GaussianEnsemble, x: Tensor, target: Tensor) -> float:
+    """Per dimension."""
+    prediction = predict(network, x)
+    mixture = GaussianMixture(prediction.mean, prediction.log_var)
+    return -mixture.log_prob(target).mean().item() / D
+
+
+def coverage(network: GaussianEnsemble, x: Tensor, target: Tensor) -> Tensor:
+    """Share of targets in the mixture's central 90% interval, `[D]`."""
+    prediction = predict(network, x)
+    level = GaussianMixture(prediction.mean, prediction.log_var).cdf(target)
+    return ((level - 0.5).abs() < COVERAGE / 2).double().mean(dim=0)
+
+
+def gradient(
+    network: GaussianEnsemble, x: Tensor, target: Tensor, of: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Of the mixture's joint NLL, in what `of` picks of log-variances' dependencies."""
+    size = network.ensemble_size
+    shift = torch.zeros(size, 1, D, dtype=torch.float64, requires_grad=True)
+    prediction = network(x.expand(size, -1, -1))
+    moved = Gaussian(prediction.mean, prediction.log_var + shift)
+    joint = -gaussian_nll(moved, target).sum(dim=-1)
+    loss = math.log(size) - joint.logsumexp(dim=0).mean()
+    (found,) = torch.autograd.grad(loss, of(shift))
+    return found
+
+
+def of_shift(network: GaussianEnsemble, x: Tensor, target: Tensor) -> Tensor:
+    return gradient(network, x, target, lambda shift: shift)
+
+
+def of_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) -> Tensor:
+    """`[E, F, D]`."""
+    weight, bias = network.weights[-1], network.biases[-1]
+    parts = [gradient(network, x, target, lambda _, p=p: p)[..., D:] for p in (weight, bias)]  # type: ignore[misc]
+    return torch.cat(parts, dim=1)
+
+
+@pytest.fixture
+def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 10**9)
+
+
+EACH_SIZE = pytest.mark.parametrize("ensemble_size", [1, 3])
+
+
+@pytest.mark.usefixtures("uncalibrated")
+@EACH_SIZE
+def test_the_mixture_explains_held_out_data_better(ensemble_size: int) -> None:
+    """And data that nobody has seen."""
+    network = network_of(ensemble_size)
+    data, unseen = held_out(network), held_out(network, seed=40)
+    before = mixture_nll(network, *unseen)
+    metrics = solve_log_var_heads(network, *data)
+    assert metrics["bilevel/outer_loss"] < metrics["bilevel/outer_loss_before"] - 0.1
+    assert mixture_nll(network, *unseen) < before - 0.1
+
+
+@EACH_SIZE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("calibrates", [False, True])
+def test_what_is_logged_is_true(
+    monkeypatch: pytest.MonkeyPatch, ensemble_size: int, dtype: torch.dtype, calibrates: bool
+) -> None:
+    monkeypatch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 1 if calibrates else 10**9)
+    network = network_of(ensemble_size, dtype=dtype)
+    x, target = held_out(network)
+    before, slope = mixture_nll(network, x, target), of_shift(network, x, target).norm().item()
+    metrics = solve_log_var_heads(network, x, target)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-9
+    # The bounds are not quite transparent to the shift of a calibration.
+    assert metrics["bilevel/outer_loss_before"] == pytest.approx(before, abs=tolerance)
+    after = mixture_nll(network, x, target)
+    assert metrics["bilevel/outer_loss"] == pytest.approx(after, abs=tolerance)
+    norm, share = metrics["bilevel/hypergradient_norm"], metrics["bilevel/solver_residual"]
+    assert share == pytest.approx(norm / slope, rel=1e-3)
+    if not calibrates:
+        left_over = of_shift(network, x, target).norm().item()
+        assert norm == pytest.approx(left_over, abs=tolerance)
+
+
+@pytest.mark.usefixtures("uncalibrated")
+@EACH_SIZE
+def test_most_of_the_hypergradient_is_gone(ensemble_size: int) -> None:
+    network = network_of(ensemble_size)
+    data = held_out(network)
+    before = of_heads(network, *data).norm()
+    metrics = solve_log_var_heads(network, *data)
+    assert metrics["bilevel/solver_residual"] < 0.1
+    assert of_heads(network, *data).norm() < 0.1 * before
+
+
+@pytest.mark.usefixtures("uncalibrated")
+@EACH_SIZE
+def test_without_a_ridge_and_with_patience_it_ends_at_a_stationary_point(
+    monkeypatch: pytest.MonkeyPatch, ensemble_size: int
+) -> None:
+    monkeypatch.setattr(log_var_head, "RIDGES", (1e-8,))
+    monkeypatch.setattr(log_var_head, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(log_var_mixture, "NUM_ROUNDS", 100)
+    monkeypatch.setattr(log_var_mixture, "ROUND_TOLERANCE", 1e-9)
+    network = network_of(ensemble_size)
+    data = held_out(network)
+    before = of_heads(network, *data).norm()
+    solve_log_var_heads(network, *data)
+    assert of_heads(network, *data).norm() < 0.01 * before
+    assert of_heads(network, *data).norm() < 5e-3
+
+
+@pytest.mark.usefixtures("uncalibrated")
+def test_a_mixture_is_not_as_wide_as_members_by_themselves() -> None:
+    """Members that are each as uncertain as their errors make a mixture that is too uncertain."""
+    together = network_of(3)
+    x, target = held_out(together)
+    with torch.no_grad():
+        together.biases[-1][..., :D] += 0.1 * normal(9, 3, 1, D)
+    alone = network_of(3)
+    alone.load_state_dict(together.state_dict())
+    solve_log_var_heads(together, x, target)
+    for member in range(3):
+        features = alone.member_features(x, member).detach()
+        layer = torch.cat([alone.weights[-1][member], alone.biases[-1][member]]).detach()
+        squared = (features @ layer[:, :D] - target).square()
+        head = solve_head(features, squared, layer[:, D:])
+        with torch.no_grad():
+            alone.weights[-1][member, :, D:] = head[:-1]
+            alone.biases[-1][member, :, D:] = head[-1:]
+    assert mixture_nll(together, x, target) < mixture_nll(alone, x, target) - 0.01
+
+
+@EACH_SIZE
+@pytest.mark.parametrize("heavy", [False, True])
+def test_intervals_hold_as_much_as_they_say(ensemble_size: int, heavy: bool) -> None:
+    network = network_of(ensemble_size)
+    data = held_out(network, heavy=heavy)
+    solve_log_var_heads(network, *data)
+    assert (coverage(network, *data) - COVERAGE).abs().max() < 0.01
+    unseen = held_out(network, num_rows=4000, seed=40, heavy=heavy)
+    assert (coverage(network, *unseen) - COVERAGE).abs().max() < 0.025
+
+
+@pytest.mark.usefixtures("uncalibrated")
+def test_without_calibration_heavy_tails_make_intervals_too_wide() -> None:
+    network = network_of(1)
+    data = held_out(network, heavy=True)
+    solve_log_var_heads(network, *data)
+    assert coverage(network, *data).min() > COVERAGE + 0.02
+
+
+def test_a_calibration_is_one_shift_of_all_members() -> None:
+    """Of the outputs of the heads: a dimension's biases, and nothing else."""
+    calibrated, plain = network_of(3), network_of(3)
+    data = held_out(calibrated, heavy=True)
+    solve_log_var_heads(calibrated, *data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 10**9)
+        solve_log_var_heads(plain, *data)
+    assert torch.equal(calibrated.weights[-1], plain.weights[-1])
+    shift = (calibrated.biases[-1] - plain.biases[-1])[..., D:]
+    torch.testing.assert_close(shift, shift[:1].expand_as(shift))
+    assert shift.abs().min() > 1e-3
+
+
+@EACH_SIZE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_means_are_not_touched(ensemble_size: int, dtype: torch.dtype) -> None:
+    network = network_of(ensemble_size, dtype=dtype)
+    x, target = held_out(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    prediction = predict(network, x)
+    solve_log_var_heads(network, x, target)
+    after = predict(network, x)
+    assert torch.equal(prediction.mean, after.mean)
+    assert not torch.equal(prediction.log_var, after.log_var)
+    for name, value in network.state_dict().items():
+        size = D if name in ("weights.1", "biases.1") else None
+        assert torch.equal(before[name][..., :size], value[..., :size])
+        assert value.dtype == dtype
+
+
+def test_only_so_many_rows_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_var_mixture, "MAX_ROWS", 100)
+    network, thinned = network_of(2), network_of(2)
+    x, target = held_out(network, num_rows=250)
+    metrics = solve_log_var_heads(network, x, target)
+    assert metrics == solve_log_var_heads(thinned, x[::3], target[::3])
+    assert torch.equal(network.weights[-1], thinned.weights[-1])
+    assert metrics["bilevel/outer_loss"] == pytest.approx(
+        mixture_nll(network, x[::3], target[::3]), abs=1e-9
+    )
+
+
+@EACH_SIZE
+def test_a_single_row_changes_nothing(ensemble_size: int) -> None:
+    network, untouched = network_of(ensemble_size), network_of(ensemble_size)
+    metrics = solve_log_var_heads(network, *held_out(network, num_rows=1))
+    torch.testing.assert_close(network.weights[-1], untouched.weights[-1], rtol=0, atol=0)
+    torch.testing.assert_close(network.biases[-1], untouched.biases[-1], rtol=0, atol=0)
+    assert metrics["bilevel/outer_loss"] == metrics["bilevel/outer_loss_before"]
+    assert metrics["bilevel/solver_residual"] == 1.0
