@@ -46,8 +46,8 @@ class StateDependentBilevel(Objective):
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return a loss with the gradients of both problems, `[E]`.
 
-        Its gradient in the mean is the inner problem's, in the log-variance the outer problem's,
-        each times `Sigma*(x)^k / temperature`.
+        Its gradient in the mean is the inner problem's times `Sigma*(x)^k / temperature`, in the
+        log-variance (minus the log-precision) the outer problem's times `Sigma*(x)^k`.
         """
         preconditioner = (self.natural_gradient * prediction.log_var.detach()).exp()
         return (preconditioner * gaussian_nll(prediction, target)).mean(dim=(1, 2))

@@ -75,8 +75,8 @@ class FitModelConfig(StrictConfig):
     keep: Literal["last", "best"] = Field(
         default="last", description="weights: the last, or each member's best on held-out data"
     )
-    batch_size: PositiveInt = Field(default=256, description="transitions per member in an update")
-    num_updates: PositiveInt = Field(default=3000, description="updates, whatever the objective")
+    batch_size: PositiveInt = Field(default=512, description="transitions per member in an update")
+    num_updates: PositiveInt = Field(default=2000, description="updates, whatever the objective")
     eval_every: PositiveInt = Field(
         default=250, description="updates between two held-out evaluations"
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from mbrl_bilevel.dynamics.ensemble import MAX_LOG_VAR, GaussianEnsemble, bound_log_var
 from mbrl_bilevel.dynamics.log_var_head import HeadProblem, cross_validated, fisher_scoring
 
-MAX_ROWS = 8192
+MAX_ROWS = 4096
 """Held-out rows used at most: the features of all members are kept at once."""
 MAX_SQUARED_RESIDUAL = 9 * math.exp(MAX_LOG_VAR)
 """Three of the largest standard deviations there are: an episode unlike all others, which no
@@ -38,7 +38,8 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
     uncertain than its errors. Last, a shift of each dimension's log-variances, for all members
     the same: its central 90% interval is to hold 90% of the held-out targets. Errors have heavier
     tails than Gaussians, and the likelihood alone pays for the tails with intervals that are too
-    wide elsewhere.
+    wide elsewhere; the shift may raise the NLL. Residuals that no variance within the bounds
+    explains count as less (`MAX_SQUARED_RESIDUAL`).
 
     Args:
         network: Its last layer is changed in place.
@@ -46,9 +47,10 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
         target: Normalised held-out targets `[N, D]`.
 
     Returns:
-        What to log: the mixture's held-out NLL per dimension before and after; the norm of the
-        hypergradient that was left over before the shift (of the mixture's NLL, in a shift of
-        each member's and dimension's log-precision), and its share of what it was at first.
+        What to log: the mixture's held-out NLL per dimension before and after, with the largest
+        residuals counted as less; the norm of the hypergradient that was left over before the
+        shift (of the joint NLL, in a shift of each head's outputs, by dimension), and
+        its share of what it was at first.
     """
     stride = -(-len(x) // MAX_ROWS)
     x, target = x[::stride], target[::stride]
@@ -58,8 +60,8 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
     heads = _as_a_mixture(problems, [head for head, _ in solved], [ridge for _, ridge in solved])
     left_over = _nll_and_slope(problems, heads)[1]
     if len(x) >= MIN_CALIBRATION_ROWS:
-        log_var = torch.stack([p.log_var(head) for p, head in zip(problems, heads, strict=True)])
-        shift = _calibrating_shift(residuals, log_var)
+        outputs = torch.stack([p.features @ head for p, head in zip(problems, heads, strict=True)])
+        shift = _calibrating_shift(residuals, outputs)
         for head in heads:
             head[-1] += shift
     size = network.target_size
@@ -120,7 +122,7 @@ def _as_a_mixture(
 
 
 def _nll_and_slope(problems: list[HeadProblem], heads: list[Tensor]) -> tuple[float, float]:
-    """The mixture's NLL, and the norm of its gradient in members' and dimensions' log-variances."""
+    """The mixture's NLL, and the norm of its gradient in shifts of the heads' outputs."""
     responsibilities, nll = _responsibilities(problems, heads)
     slopes = [
         replace(problem, weights=weights).gradient(head)[-1]
@@ -137,21 +139,21 @@ def _responsibilities(problems: list[HeadProblem], heads: list[Tensor]) -> tuple
     return log_likelihood.softmax(dim=0)[..., None], -mixture.mean().item() / heads[0].shape[1]
 
 
-def _calibrating_shift(residuals: Tensor, log_var: Tensor) -> Tensor:
-    """The shift `[D]` of log-variances with which 90% of targets lie in the mixture's intervals.
+def _calibrating_shift(residuals: Tensor, outputs: Tensor) -> Tensor:
+    """The shift `[D]` of heads' outputs with which 90% of targets lie in the mixture's intervals.
 
     By bisection: coverage grows with the variances.
 
     Args:
         residuals: `[E, N, D]`.
-        log_var: `[E, N, D]`.
+        outputs: Of the heads, `[E, N, D]`: log-variances before they are bounded.
     """
     low = torch.full_like(residuals[0, 0], -MAX_SHIFT)
     high = torch.full_like(low, MAX_SHIFT)
     tail = (1 - COVERAGE) / 2
     for _ in range(20):
         middle = (low + high) / 2
-        whitened = residuals * (-0.5 * (log_var + middle)).exp()
+        whitened = residuals * (-0.5 * bound_log_var(outputs + middle)).exp()
         quantile = torch.special.ndtr(whitened).mean(dim=0)
         inside = (quantile > tail) & (quantile < 1 - tail)
         covers = inside.double().mean(dim=0) >= COVERAGE

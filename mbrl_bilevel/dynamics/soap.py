@@ -91,7 +91,9 @@ def _begin(state: dict[str, Any], gradient: Tensor) -> None:
             covariance = _covariance(gradient, side)
             state[side] = covariance
             # A gradient that is not finite is found and named elsewhere.
-            state[f"{side}_basis"] = torch.linalg.eigh(covariance.nan_to_num(0.0, 0.0, 0.0))[1]
+            vectors = torch.linalg.eigh(covariance.nan_to_num(0.0, 0.0, 0.0))[1]
+            # Largest eigenvalue first, as orthogonal iteration will keep them.
+            state[f"{side}_basis"] = vectors.flip(-1).contiguous()
 
 
 def _covariance(gradient: Tensor, side: str) -> Tensor:

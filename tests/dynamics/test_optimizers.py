@@ -135,7 +135,7 @@ def test_training_makes_better_predictions(optimizer: str) -> None:
 
 @pytest.mark.parametrize("lr_schedule", ["constant", "one_cycle"])
 def test_a_restored_trainer_with_soap_goes_on_bit_for_bit(lr_schedule: str) -> None:
-    changes = {"optimizer": "soap", "lr_schedule": lr_schedule}
+    changes: dict[str, Any] = {"optimizer": "soap", "lr_schedule": lr_schedule}
     first = trainer(**changes)
     first.fit(TRAINING[:100], HELD_OUT[:20], generator(1))
     file = io.BytesIO()
