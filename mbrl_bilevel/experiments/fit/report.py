@@ -57,7 +57,8 @@ def make_report(rows: Sequence[Row], dataset: str, config: FitConfig) -> str:
 {_table(rows, objectives, [((key,), label) for key, label in METRICS.items()], "test episodes")}
 
 RMSE, NLL (nats) and mean std are in units of the standard deviation of the changes of observation
-in the training data. Every model: {members}, {model.num_updates} updates.
+in the training data. Every model: {members}, {model.num_updates} updates on batches of
+{model.batch_size}, {model.head} covariances. Optimiser: {_optimizers(config)}.
 
 {_table(rows, objectives, _open_loop_lines(rows), "open loop")}
 
@@ -109,6 +110,15 @@ def _paired_section(rows: Sequence[Row], objectives: Sequence[str]) -> str:
     if not cells:
         return ""
     return f"{markdown_table(['paired over seeds', 'RMSE', 'NLL per dimension'], cells)}\n\n"
+
+
+def _optimizers(config: FitConfig) -> str:
+    """`adamw`, or where objectives have their own: `adamw for mse, soap for bilevel`."""
+    names = [config.model.to_model_config(objective).optimizer for objective in config.objective]
+    if len(set(names)) == 1:
+        return names[0]
+    pairs = zip(names, config.labels, strict=True)
+    return ", ".join(f"{name} for {label}" for name, label in pairs)
 
 
 def _value(row: Row, keys: Sequence[str]) -> float:
