@@ -39,7 +39,7 @@ def make_report(rows: Sequence[Row], dataset: str, config: Table3Config) -> str:
 {seeds_text(config.seed, config.seeds)} On test episodes: RMSE in raw units, NLL in nats a dimension
 of the next observation. Each method trains the same network ({layers}; means and log-variances) on
 raw observations and actions: {config.num_updates} updates of Adam, ours of SOAP (rate
-{config.lr:g}, in the last {config.cooldown:.0%} of them falling to 0), each on all training data, at
+{config.lr:g}, in the last {config.cooldown:.0%} of them falling to 0), each on all data, at
 temperature {config.temperature:g}. Episodes, dealt out by the seed:
 {split.training:.0%} training, {split.held_out:.0%} held out, {split.test:.0%} test.
 
