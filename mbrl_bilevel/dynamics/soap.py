@@ -12,6 +12,9 @@ COVARIANCE_EVERY = 5
 """Updates between two looks at the gradients' covariances."""
 MAX_SIZE = 1024
 """Sides longer than this keep their own axes: a basis costs the cube of the length."""
+ONE_SIDED = 128
+"""Layers with more inputs than this are turned on the side of their inputs alone. It is the side
+that matters more, and turning both would cost about as much as the gradient."""
 SIDES = ("left", "right")
 
 
@@ -87,7 +90,7 @@ def _begin(state: dict[str, Any], gradient: Tensor) -> None:
         return
     num_in, num_out = gradient.shape[-2:]
     for side, size in zip(SIDES, (num_in, num_out), strict=True):
-        if size <= MAX_SIZE:
+        if size <= MAX_SIZE and (side == "left" or num_in <= ONE_SIDED):
             covariance = _covariance(gradient, side)
             state[side] = covariance
             # A gradient that is not finite is found and named elsewhere.
