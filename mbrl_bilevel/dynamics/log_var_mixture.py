@@ -6,14 +6,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics.ensemble import MAX_LOG_VAR, GaussianEnsemble, bound_log_var
+from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var
 from mbrl_bilevel.dynamics.log_var_head import HeadProblem, cross_validated, fisher_scoring
 
 MAX_ROWS = 4096
 """Held-out rows used at most: the features of all members are kept at once."""
-MAX_SQUARED_RESIDUAL = 9 * math.exp(MAX_LOG_VAR)
-"""Three of the largest standard deviations there are: an episode unlike all others, which no
+MAX_SURPRISE = 50.0
+"""Squared residual over variance that counts at most: an episode unlike all others, which no
 variance explains, must not decide about the rest."""
+CHI_SQUARED_MEDIAN = 0.4549
+"""Of one degree of freedom: the median surprise where variances are right."""
 NUM_ROUNDS = 10
 """Rounds of expectation maximisation at most."""
 STEPS_A_ROUND = 5
@@ -38,8 +40,8 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
     uncertain than its errors. Last, a shift of each dimension's log-variances, for all members
     the same: its central 90% interval is to hold 90% of the held-out targets. Errors have heavier
     tails than Gaussians, and the likelihood alone pays for the tails with intervals that are too
-    wide elsewhere; the shift may raise the NLL. Residuals that no variance within the bounds
-    explains count as less (`MAX_SQUARED_RESIDUAL`).
+    wide elsewhere; the shift may raise the NLL. Residuals that no variance
+    explains count as less (`MAX_SURPRISE`).
 
     Args:
         network: Its last layer is changed in place.
@@ -47,18 +49,18 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
         target: Normalised held-out targets `[N, D]`.
 
     Returns:
-        What to log: the mixture's held-out NLL per dimension before and after, with the largest
-        residuals counted as less; the norm of the hypergradient that was left over before the
-        shift (of the joint NLL, in a shift of each head's outputs, by dimension), and
-        its share of what it was at first.
+        What to log: the mixture's held-out NLL per dimension before and after; the norm of the
+        hypergradient that was left over before the shift (of the joint NLL without outliers, in
+        a shift of each head's outputs, by dimension), and its share of what it was at first.
     """
     stride = -(-len(x) // MAX_ROWS)
     x, target = x[::stride], target[::stride]
     problems, starts, residuals = _head_problems(network, x, target)
-    before, slope = _nll_and_slope(problems, starts)
+    slope = _slope(problems, starts)
+    before = _mixture_nll(problems, starts, residuals)
     solved = [cross_validated(*pair) for pair in zip(problems, starts, strict=True)]
     heads = _as_a_mixture(problems, [head for head, _ in solved], [ridge for _, ridge in solved])
-    left_over = _nll_and_slope(problems, heads)[1]
+    left_over = _slope(problems, heads)
     if len(x) >= MIN_CALIBRATION_ROWS:
         outputs = torch.stack([p.features @ head for p, head in zip(problems, heads, strict=True)])
         shift = _calibrating_shift(residuals, outputs)
@@ -70,7 +72,7 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
         network.biases[-1][member, :, size:] = head[-1:]
     return {
         "bilevel/outer_loss_before": before,
-        "bilevel/outer_loss": _nll_and_slope(problems, heads)[0],
+        "bilevel/outer_loss": _mixture_nll(problems, heads, residuals),
         "bilevel/hypergradient_norm": left_over,
         "bilevel/solver_residual": left_over / slope if slope > 0 else 0.0,
     }
@@ -87,10 +89,21 @@ def _head_problems(
         head = torch.cat([network.weights[-1][member], network.biases[-1][member]])
         residuals.append(features @ head[:, :size] - target)
         everything = torch.ones_like(x[:, :1])
-        squared = residuals[-1].square().clamp_max(MAX_SQUARED_RESIDUAL)
+        start = head[:, size:].clone()
+        squared = _without_outliers(residuals[-1].square(), bound_log_var(features @ start))
         problems.append(HeadProblem(features, squared, bound_log_var, everything))
-        starts.append(head[:, size:].clone())
+        starts.append(start)
     return problems, starts, torch.stack(residuals)
+
+
+def _without_outliers(squared_residuals: Tensor, log_var: Tensor) -> Tensor:
+    """Squared residuals `[N, D]`, at most `MAX_SURPRISE` of their variances.
+
+    The variances that training left may all be too small: their level is taken from the median.
+    """
+    surprise = squared_residuals * (-log_var).exp()
+    level = surprise.median(dim=0).values / CHI_SQUARED_MEDIAN
+    return torch.minimum(squared_residuals, MAX_SURPRISE * level * log_var.exp())
 
 
 def _as_a_mixture(
@@ -121,14 +134,24 @@ def _as_a_mixture(
     return heads
 
 
-def _nll_and_slope(problems: list[HeadProblem], heads: list[Tensor]) -> tuple[float, float]:
-    """The mixture's NLL, and the norm of its gradient in shifts of the heads' outputs."""
-    responsibilities, nll = _responsibilities(problems, heads)
+def _mixture_nll(problems: list[HeadProblem], heads: list[Tensor], residuals: Tensor) -> float:
+    """The mixture's NLL per dimension, of the residuals `[E, N, D]` as they are."""
+    as_they_are = [
+        replace(problem, squared_residuals=own.square())
+        for problem, own in zip(problems, residuals, strict=True)
+    ]
+    return _responsibilities(as_they_are, heads)[1]
+
+
+def _slope(problems: list[HeadProblem], heads: list[Tensor]) -> float:
+    """The norm of the mixture's gradient in shifts of the heads' outputs."""
     slopes = [
         replace(problem, weights=weights).gradient(head)[-1]
-        for problem, weights, head in zip(problems, responsibilities, heads, strict=True)
+        for problem, weights, head in zip(
+            problems, _responsibilities(problems, heads)[0], heads, strict=True
+        )
     ]
-    return nll, torch.stack(slopes).norm().item()
+    return float(torch.stack(slopes).norm())
 
 
 def _responsibilities(problems: list[HeadProblem], heads: list[Tensor]) -> tuple[Tensor, float]:

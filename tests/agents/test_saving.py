@@ -110,7 +110,7 @@ def test_what_makes_up_the_state() -> None:
         "network.weights.0",
         "input_normalizer.mean",
         "target_normalizer.std",
-        "objective.reward.log_u",
+        "largest_log_var",
         "termination.network.0.weight",
         "termination.has_terminations",
     }

@@ -257,6 +257,12 @@ def of_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) -> Tensor:
 
 
 @pytest.fixture
+def no_outliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large, a residual counts in full."""
+    monkeypatch.setattr(log_var_mixture, "MAX_SURPRISE", math.inf)
+
+
+@pytest.fixture
 def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 10**9)
 
@@ -276,6 +282,7 @@ def test_the_mixture_explains_held_out_data_better(ensemble_size: int) -> None:
     assert mixture_nll(network, *unseen) < before - 0.1
 
 
+@pytest.mark.usefixtures("no_outliers")
 @EACH_SIZE
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("calibrates", [False, True])
@@ -358,7 +365,7 @@ def test_intervals_hold_as_much_as_they_say(ensemble_size: int, heavy: bool) -> 
     assert (coverage(network, *unseen) - COVERAGE).abs().max() < 0.025
 
 
-@pytest.mark.usefixtures("uncalibrated")
+@pytest.mark.usefixtures("uncalibrated", "no_outliers")
 def test_without_calibration_heavy_tails_make_intervals_too_wide() -> None:
     network = network_of(1)
     data = held_out(network, heavy=True)
@@ -402,15 +409,12 @@ def test_outliers_that_no_variance_explains_do_not_decide() -> None:
     """How far off they are does not matter; and others are still explained."""
     near, far = network_of(2), network_of(2)
     x, target = held_out(near)
-    limit = log_var_mixture.MAX_SQUARED_RESIDUAL**0.5
-    for network, factor in ((near, 1.5), (far, 1e4)):
-        with torch.no_grad():
-            network.biases[-1][..., D:] = 0.0
+    for network, distance in ((near, 100.0), (far, 1e4)):
         before = mixture_nll(network, x, target)
         moved = target.clone()
-        moved[::400] += factor * limit
+        moved[::400] += distance
         solve_log_var_heads(network, x, moved)
-        assert mixture_nll(network, x, target) < before - 0.5
+        assert mixture_nll(network, x, target) < before - 0.1
     assert torch.equal(near.weights[-1], far.weights[-1])
     assert torch.equal(near.biases[-1], far.biases[-1])
 
