@@ -5,15 +5,15 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.constant_reward import ConstantRewardBilevel
 from mbrl_bilevel.config import BilevelConfig
-from mbrl_bilevel.objectives import Objective, quadratic_loss, residual_moment_matrix
+from mbrl_bilevel.objectives import quadratic_loss, residual_moment_matrix
 from mbrl_bilevel.objectives.base import LOG_2PI
-from mbrl_bilevel.rewards import MahalanobisReward
 from mbrl_bilevel.rewards.precision import FullPrecision
 from mbrl_bilevel.types import Gaussian
 
 
-class FullBilevel(Objective):
+class FullBilevel(ConstantRewardBilevel):
     """As `Bilevel`, with a full matrix U: `Sigma* = (temperature / 2) U^{-1}` has correlations.
 
     The outer problem is the negative log-likelihood of held-out data under `N(mu, Sigma*)`; it is
@@ -29,18 +29,8 @@ class FullBilevel(Objective):
         config: Temperature and steps.
     """
 
-    name = "bilevel"
-
     def __init__(self, ensemble_size: int, target_size: int, config: BilevelConfig) -> None:
-        super().__init__()
-        self.temperature = config.temperature
-        self.natural_gradient = config.natural_gradient
-        self.outer_every = config.outer_every
-        self.outer_lr = config.outer_lr
-        # Starts at Sigma* = I: targets are normalised.
-        self.reward = MahalanobisReward(
-            target_size, "full", initial=config.temperature / 2, num_members=ensemble_size
-        )
+        super().__init__(ensemble_size, target_size, config, "full")
 
     @property
     def solution_log_var(self) -> Tensor:
@@ -101,21 +91,8 @@ class FullBilevel(Objective):
         scale = outer_gradient.norm().clamp_min(torch.finfo(misfit.dtype).tiny)
         return gradient, (misfit / scale).item()
 
-    @torch.no_grad()
-    def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
-        """Take one preconditioned hypergradient step on a held-out batch."""
-        return self._step(residual_moment_matrix(prediction, target), self.outer_lr)
-
-    @torch.no_grad()
-    def solve_outer(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
-        """Iterate hypergradient steps to stationarity with the mean frozen."""
-        second_moment = residual_moment_matrix(prediction, target)
-        metrics: dict[str, float] = {}
-        for _ in range(100):
-            metrics = self._step(second_moment, 1.0)
-            if metrics["bilevel/hypergradient_norm"] < 1e-6 * math.sqrt(second_moment.numel()):
-                break
-        return metrics
+    def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        return residual_moment_matrix(prediction, target)
 
     def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:
         gradient, residual = self.hypergradient(second_moment)

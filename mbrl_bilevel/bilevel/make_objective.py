@@ -23,10 +23,10 @@ def make_objective(config: ObjectiveConfig, ensemble_size: int, target_size: int
             return NLL()
         case BetaNLLConfig():
             return BetaNLL(config.beta)
-        case BilevelConfig(reward="state_dependent"):
-            return StateDependentBilevel(config)
         case PGConfig():
             return PolicyGradient(ensemble_size, target_size, config.precision, config.temperature)
+        case BilevelConfig(reward="state_dependent"):
+            return StateDependentBilevel(config)
         case BilevelConfig(reward="full"):
             return FullBilevel(ensemble_size, target_size, config)
         case BilevelConfig():

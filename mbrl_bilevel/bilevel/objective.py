@@ -5,18 +5,18 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.constant_reward import ConstantRewardBilevel
 from mbrl_bilevel.bilevel.policy_gradient import PolicyGradientLoss
 from mbrl_bilevel.config import BilevelConfig
 from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.estimators import Analytic
 from mbrl_bilevel.heads import DiagonalGaussianHead
-from mbrl_bilevel.objectives import Objective, residual_second_moment
+from mbrl_bilevel.objectives import residual_second_moment
 from mbrl_bilevel.objectives.base import LOG_2PI
-from mbrl_bilevel.rewards import MahalanobisReward
 from mbrl_bilevel.types import Gaussian
 
 
-class Bilevel(Objective):
+class Bilevel(ConstantRewardBilevel):
     """Entropy-regularised policy gradient inside, held-out likelihood outside.
 
     Inner problem (Benechehab et al. 2025, section 4.1), with the closed-form expectation of the
@@ -38,20 +38,10 @@ class Bilevel(Objective):
         ConfigError: The reward is of another shape.
     """
 
-    name = "bilevel"
-
     def __init__(self, ensemble_size: int, target_size: int, config: BilevelConfig) -> None:
-        super().__init__()
         if config.reward not in ("scalar", "diagonal"):
             raise ConfigError(f"reward={config.reward!r} is not constant and diagonal or scalar")
-        self.temperature = config.temperature
-        self.natural_gradient = config.natural_gradient
-        self.outer_every = config.outer_every
-        self.outer_lr = config.outer_lr
-        # Starts at Sigma* = I: targets are normalised.
-        self.reward = MahalanobisReward(
-            target_size, config.reward, initial=config.temperature / 2, num_members=ensemble_size
-        )
+        super().__init__(ensemble_size, target_size, config, config.reward)
 
     @property
     def solution_log_var(self) -> Tensor:
@@ -112,22 +102,8 @@ class Bilevel(Objective):
         scale = outer_gradient.norm().clamp_min(torch.finfo(misfit.dtype).tiny)
         return gradient, (misfit / scale).item()
 
-    @torch.no_grad()
-    def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
-        """Take one preconditioned hypergradient step on a held-out batch."""
-        second_moment = residual_second_moment(prediction, target)
-        return self._step(second_moment, self.outer_lr)
-
-    @torch.no_grad()
-    def solve_outer(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
-        """Iterate hypergradient steps to stationarity with the mean frozen."""
-        second_moment = residual_second_moment(prediction, target)
-        metrics: dict[str, float] = {}
-        for _ in range(100):
-            metrics = self._step(second_moment, 1.0)
-            if metrics["bilevel/hypergradient_norm"] < 1e-6 * math.sqrt(second_moment.numel()):
-                break
-        return metrics
+    def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        return residual_second_moment(prediction, target)
 
     def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:
         gradient, residual = self.hypergradient(second_moment)

@@ -26,7 +26,8 @@ class SplitConfig(StrictConfig):
 
     training: OpenFraction = Field(default=0.7, description="episodes of the inner problem")
     held_out: OpenFraction = Field(
-        default=0.15, description="of the outer problem, and to choose the best weights by"
+        default=0.15,
+        description="of the outer problem, and of model.keep=best",
     )
     test: OpenFraction = Field(default=0.15, description="that every metric is computed on")
     max_judged_steps: PositiveInt = Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class HeadProblem:
         misfit = 0.5 * slope * (1 - self.squared_residuals * (-log_var.detach()).exp())
         return self.features.mT @ (self.weights * misfit) / len(misfit)
 
+    @cached_property
     def fisher(self) -> Tensor:
         """The expected Hessian `[F, F]`, float64; the same for all dimensions."""
         features = self.features.double()
@@ -123,7 +125,7 @@ def fisher_scoring(
         ridge: Strength of the pull.
         num_steps: At most.
     """
-    fisher = problem.fisher()
+    fisher = problem.fisher.clone()
     pull = 0.5 * ridge * problem.features.square().mean()
     fisher.diagonal().add_(pull)
     factor = torch.linalg.cholesky(fisher)
@@ -137,8 +139,9 @@ def fisher_scoring(
     shift = ((problem.weights * surprise).mean(dim=0) / problem.weights.mean()).log()
     shifted = start.clone()
     shifted[-1] += shift.nan_to_num(0.0, 0.0, 0.0)
-    head = torch.where(loss(shifted) < loss(start), shifted, start)
-    latest = loss(head)
+    before, after = loss(start), loss(shifted)
+    head = torch.where(after < before, shifted, start)
+    latest = torch.where(after < before, after, before)
     step_size = torch.ones_like(latest)
     for _ in range(num_steps):
         gradient = problem.gradient(head) + pull * (head - centre)

@@ -115,8 +115,6 @@ def _turn(x: Tensor, state: dict[str, Any], *, back: bool = False) -> Tensor:
 
 def _refine(state: dict[str, Any]) -> None:
     """Take one step of orthogonal iteration towards the eigenbases of the covariances."""
-    if not any(side in state for side in SIDES):
-        return
     mean = _turn(state["exp_avg"], state, back=True)
     for side in SIDES:
         if side in state:

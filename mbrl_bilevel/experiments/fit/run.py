@@ -13,7 +13,7 @@ import torch
 from mbrl_bilevel.config import to_yaml
 from mbrl_bilevel.config.fit import FitConfig
 from mbrl_bilevel.data import ActionCodec
-from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
+from mbrl_bilevel.data.datasets import EpisodeDataset
 from mbrl_bilevel.experiments.fit.fans import Fan, FanRecorder, liveliest_dims, save_fan
 from mbrl_bilevel.experiments.fit.jobs import (
     RESULTS_FILE,
@@ -36,6 +36,7 @@ from mbrl_bilevel.experiments.fit.resume import (
     open_fit,
 )
 from mbrl_bilevel.experiments.fit.training import train_model
+from mbrl_bilevel.experiments.recorded import open_dataset
 from mbrl_bilevel.runs import (
     MetricsLogger,
     RunDir,
@@ -44,8 +45,6 @@ from mbrl_bilevel.runs import (
     write_json_atomic,
     write_text_atomic,
 )
-
-MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,7 @@ def fit(
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
-    memory_limit = config.dataset.memory_mb * MEGABYTE
-    dataset = load_episodes(
-        config.dataset.path, download=config.dataset.download, memory_limit=memory_limit
-    )
+    dataset = open_dataset(config.dataset)
     codec = ActionCodec(dataset.action_space, device)
     # A dataset that cannot be split leaves no folder behind.
     dataset.split(config.split.fractions, seed=0)

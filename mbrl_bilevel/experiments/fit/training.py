@@ -21,7 +21,7 @@ class Trained:
     """A trained model.
 
     Attributes:
-        model: With the weights that were best on held-out data.
+        model: With the weights that `model.keep` asks for.
         num_updates: That were made.
         wall_time_s: That the training took.
         head: Its full covariances, where the settings ask for them.

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from mbrl_bilevel.config.table3 import Table3Config
 from mbrl_bilevel.data import ActionCodec
-from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
+from mbrl_bilevel.data.datasets import EpisodeDataset
 from mbrl_bilevel.errors import DatasetError, MBRLError
+from mbrl_bilevel.experiments.recorded import open_dataset, some_rows
 from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
 from mbrl_bilevel.experiments.reproduce.table3_methods import METHODS
 from mbrl_bilevel.experiments.reproduce.table3_plot import error_and_likelihood
 from mbrl_bilevel.experiments.reproduce.table3_report import make_report
 from mbrl_bilevel.experiments.reproduce.table3_task import Data, Task
 from mbrl_bilevel.runs import derive_seed
-
-MEGABYTE = 2**20
 
 
 def num_fits(config: Table3Config) -> int:
@@ -35,10 +34,7 @@ def load_dataset(config: Table3Config) -> EpisodeDataset:
         ConfigError: There is none.
         DatasetError: It is damaged, or has too few episodes to be split.
     """
-    source = config.dataset
-    dataset = load_episodes(
-        source.path, download=source.download, memory_limit=source.memory_mb * MEGABYTE
-    )
+    dataset = open_dataset(config.dataset)
     dataset.split(config.split.fractions, seed=config.seed)
     return dataset
 
@@ -88,7 +84,7 @@ def _deal_out(dataset: EpisodeDataset, config: Table3Config, seed: int) -> list[
     limits = (config.max_training_steps, *[config.split.max_judged_steps] * 2)
     parts = dataset.split(config.split.fractions, derive_seed(seed, "split"))
     data = [
-        _data(dataset, _some_rows(dataset.rows(episodes), limit, seed))
+        _data(dataset, some_rows(dataset, episodes, limit, seed))
         for episodes, limit in zip(parts, limits, strict=True)
     ]
     covariance = data[0][1].double().mT.cov()
@@ -100,13 +96,6 @@ def _deal_out(dataset: EpisodeDataset, config: Table3Config, seed: int) -> list[
             "allowed: dimensions that change and do not determine one another"
         )
     return data
-
-
-def _some_rows(rows: NDArray[np.int64], max_rows: int | None, seed: int) -> NDArray[np.int64]:
-    if max_rows is None or len(rows) <= max_rows:
-        return rows
-    rng = np.random.default_rng(derive_seed(seed, "judged steps"))
-    return np.sort(rng.choice(rows, max_rows, replace=False))
 
 
 def _data(dataset: EpisodeDataset, rows: NDArray[np.int64]) -> Data:

@@ -1,0 +1,31 @@
+"""Recorded episodes for experiments, as their settings ask for them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbrl_bilevel.config.dataset import DatasetConfig
+from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
+from mbrl_bilevel.runs import derive_seed
+
+MEGABYTE = 2**20
+
+
+def open_dataset(config: DatasetConfig) -> EpisodeDataset:
+    """Read the dataset that settings name.
+
+    Raises:
+        DatasetError: There is none, or it is damaged.
+    """
+    memory_limit = config.memory_mb * MEGABYTE
+    return load_episodes(config.path, download=config.download, memory_limit=memory_limit)
+
+
+def some_rows(
+    dataset: EpisodeDataset, episodes: NDArray[np.int64], max_rows: int | None, seed: int
+) -> NDArray[np.int64]:
+    """Return all rows of episodes, or as many as are allowed, drawn at random by the seed."""
+    rows = dataset.rows(episodes)
+    if max_rows is None or len(rows) <= max_rows:
+        return rows
+    rng = np.random.default_rng(derive_seed(seed, "judged steps"))
+    return np.sort(rng.choice(rows, max_rows, replace=False))
