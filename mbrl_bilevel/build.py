@@ -24,6 +24,8 @@ class KnownEnv:
     env_id: str
     exact_reward: bool
     exact_termination: bool
+    kwargs: Mapping[str, Any]
+    """Arguments that the environment has to be made with."""
 
 
 def agent_names() -> list[str]:
@@ -56,6 +58,7 @@ def known_envs() -> list[KnownEnv]:
             full_env_id(gym.registry[task.env_id]),
             task.reward_fn is not None,
             task.termination_fn is not None,
+            task.kwargs,
         )
         for task in tasks
         if task.env_id in gym.registry

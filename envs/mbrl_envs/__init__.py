@@ -2,10 +2,13 @@
 
 import gymnasium as gym
 
-# Registering an id twice, as a reload would, makes Gymnasium warn.
-if "CartPoleSwingUp-v0" not in gym.registry:
-    gym.register(
-        id="CartPoleSwingUp-v0",
-        entry_point="mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
-        max_episode_steps=200,
-    )
+ENVIRONMENTS = {
+    "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
+    "ContinuousCartPole-v0": "mbrl_envs.continuous_cartpole:ContinuousCartPoleEnv",
+}
+"""Entry points by id."""
+
+for env_id, entry_point in ENVIRONMENTS.items():
+    # Registering an id twice, as a reload would, makes Gymnasium warn.
+    if env_id not in gym.registry:
+        gym.register(id=env_id, entry_point=entry_point, max_episode_steps=200)

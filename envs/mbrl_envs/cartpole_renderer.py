@@ -34,12 +34,15 @@ class CartPoleRenderer:
         pole_length: In m.
         fps: Frames a second in the window.
         show_window: Whether to open a window; without one no display is needed.
+        show_goal: Whether to mark where the tip is when upright in the middle of the track.
 
     Raises:
         gymnasium.error.DependencyNotInstalled: pygame is missing.
     """
 
-    def __init__(self, x_limit: float, pole_length: float, fps: int, show_window: bool) -> None:
+    def __init__(
+        self, x_limit: float, pole_length: float, fps: int, show_window: bool, show_goal: bool
+    ) -> None:
         try:
             import pygame
         except ImportError as error:
@@ -50,6 +53,7 @@ class CartPoleRenderer:
         self._x_limit = x_limit
         self._pole_length = pole_length
         self._fps = fps
+        self._show_goal = show_goal
         self._scale = OVERSAMPLING * WIDTH / (2 * (x_limit + MARGIN))
         self._canvas = pygame.Surface((OVERSAMPLING * WIDTH, OVERSAMPLING * HEIGHT), 0, 32)
         self._window: Any = None
@@ -61,7 +65,9 @@ class CartPoleRenderer:
     def draw(self, x: float, theta: float) -> NDArray[np.uint8]:
         """Draw the cart at `x` (m) with the pole at `theta` (rad); return `[400, 600, 3]`."""
         self._canvas.fill(BACKGROUND)
-        self._draw_track_and_goal()
+        self._draw_track()
+        if self._show_goal:
+            self._draw_goal()
         self._draw_cart_and_pole(x, theta)
 
         frame = self._pygame.transform.smoothscale(self._canvas, (WIDTH, HEIGHT))
@@ -79,10 +85,12 @@ class CartPoleRenderer:
             self._pygame.display.quit()
             self._window = None
 
-    def _draw_track_and_goal(self) -> None:
+    def _draw_track(self) -> None:
         self._fill_box(0.0, 0.0, 2 * self._x_limit, 0.02, TRACK)
         for end in (-self._x_limit, self._x_limit):
             self._fill_box(end, 0.0, 0.03, 0.24, TRACK)
+
+    def _draw_goal(self) -> None:
         center = self._to_pixels(0.0, self._pole_length)
         line = round(0.025 * self._scale)
         radius = round(GOAL_RADIUS * self._scale)

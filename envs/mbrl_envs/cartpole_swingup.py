@@ -3,13 +3,12 @@
 import math
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from mbrl_envs.cartpole_base import CartPoleEnv
 from mbrl_envs.cartpole_physics import CartPoleParams, cartpole_step
-from mbrl_envs.cartpole_renderer import CartPoleRenderer
 
 X_LIMIT = 2.4
 FORCE_MAG = 8.0
@@ -21,7 +20,7 @@ UPRIGHT_COS = 0.95
 SUCCESS_STEPS = 100
 
 
-class CartPoleSwingUpEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+class CartPoleSwingUpEnv(CartPoleEnv):
     """
     ## Description
 
@@ -109,14 +108,12 @@ class CartPoleSwingUpEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     }
 
     def __init__(self, render_mode: str | None = None) -> None:
-        self.render_mode = render_mode
+        super().__init__(render_mode, X_LIMIT, PARAMS.pole_length, show_goal=True)
         self.action_space = spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
         bounds = np.array([np.inf, np.inf, 1.0, 1.0, np.inf], dtype=np.float32)
         self.observation_space = spaces.Box(-bounds, bounds, dtype=np.float32)
-        # x, x_dot, theta, theta_dot; kept in float64, the angle never wrapped.
         self._state = np.array([0.0, 0.0, math.pi, 0.0])
         self._steps_upright = 0
-        self._renderer: CartPoleRenderer | None = None
 
     def reset(
         self,
@@ -152,35 +149,6 @@ class CartPoleSwingUpEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             self.render()
         # The time limit is handled by the `TimeLimit` wrapper that `gym.make` adds.
         return obs, reward, terminated, False, {"is_success": is_success}
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """Draw the state: `[400, 600, 3]` uint8 with "rgb_array", a window with "human".
-
-        Raises:
-            gymnasium.error.DependencyNotInstalled: pygame is missing.
-        """
-        if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called on an environment made without a render mode; "
-                'make it with render_mode="rgb_array" or "human".'
-            )
-            return None
-        if self._renderer is None:
-            self._renderer = CartPoleRenderer(
-                x_limit=X_LIMIT,
-                pole_length=PARAMS.pole_length,
-                fps=self.metadata["render_fps"],
-                show_window=self.render_mode == "human",
-            )
-        x, _, theta, _ = self._state
-        frame = self._renderer.draw(float(x), float(theta))
-        return frame if self.render_mode == "rgb_array" else None
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
     def _observation(self) -> NDArray[np.float32]:
         x, x_dot, theta, theta_dot = self._state

@@ -32,7 +32,8 @@ def _list_envs() -> list[tuple[str, str]]:
             )
             if known
         ]
-        rows.append((env.env_id, f"exact {' and '.join(exact)}"))
+        condition = "".join(f", with {name}={value}" for name, value in env.kwargs.items())
+        rows.append((env.env_id, f"exact {' and '.join(exact)}{condition}"))
     return [*rows, ("any other Gymnasium id", "what is not known is learned")]
 
 

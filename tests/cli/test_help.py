@@ -56,7 +56,11 @@ def test_environments_are_listed_under_ids_that_can_be_made(
         "Pendulum-v1",
         "InvertedPendulum-v5",
         "mbrl_envs:CartPoleSwingUp-v0",
+        "mbrl_envs:ContinuousCartPole-v0",
+        "HalfCheetah-v5",
     }
+    with_positions = "with exclude_current_positions_from_observation=False"
+    assert rows["HalfCheetah-v5"] == f"exact reward and termination, {with_positions}"
     for env_id, meaning in rows.items():
         assert meaning.startswith("exact ")
         gym.make(env_id).close()

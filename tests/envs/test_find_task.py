@@ -18,10 +18,11 @@ from torch import Tensor
 
 import mbrl_envs  # noqa: F401 (registers)
 from mbrl_bilevel.errors import EnvError
-from mbrl_envs.tasks import base, find_task, register_task
+from mbrl_envs.tasks import base, find_task, list_tasks, register_task
 from mbrl_envs.tasks.pendulum import reward_fn, termination_fn
 
 Env = gym.Env[Any, Any]
+WITH_POSITIONS = {"exclude_current_positions_from_observation": False}
 HALF = (np.float32(-0.5), np.float32(0.5))
 
 
@@ -53,7 +54,15 @@ class MyMonitor(Monitor):
 
 
 @pytest.mark.parametrize(
-    "env_id", ["Pendulum-v1", "InvertedPendulum-v5", "mbrl_envs:CartPoleSwingUp-v0"]
+    "env_id",
+    [
+        "Pendulum-v1",
+        "InvertedPendulum-v5",
+        "Pusher-v5",
+        "Reacher-v5",
+        "mbrl_envs:CartPoleSwingUp-v0",
+        "mbrl_envs:ContinuousCartPole-v0",
+    ],
 )
 def test_built_in_tasks_are_found(env_id: str) -> None:
     task = find_task(gym.make(env_id))
@@ -132,10 +141,51 @@ def test_other_wrappers_lose_the_task(
         ("Pendulum-v1", {"g": 9.81}),
         ("Pendulum-v1", {"render_mode": "rgb_array", "max_episode_steps": 10}),
         ("InvertedPendulum-v5", {"reset_noise_scale": 0.1, "frame_skip": 4, "width": 64}),
+        ("Reacher-v5", {"frame_skip": 4}),
+        ("Hopper-v5", {"ctrl_cost_weight": 0.5, "healthy_reward": 2.0}),
+        ("Ant-v5", {"include_cfrc_ext_in_observation": False, "frame_skip": 10}),
+        ("Ant-v5", {"exclude_current_positions_from_observation": False, "main_body": 2}),
     ],
 )
 def test_arguments_that_do_not_matter_keep_the_task(env_id: str, kwargs: dict[str, Any]) -> None:
     assert find_task(gym.make(env_id, **kwargs)) is not None
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("Reacher-v5", {"reward_dist_weight": 2.0}),
+        ("Pusher-v5", {"xml_file": "pusher.xml"}),
+        ("Hopper-v5", {"healthy_z_range": (0.5, 2.0)}),
+        ("Hopper-v5", {**WITH_POSITIONS, "ctrl_cost_weight": 0.5}),
+        ("Walker2d-v5", {"terminate_when_unhealthy": False}),
+        ("Ant-v5", {"healthy_z_range": (0.1, 2.0)}),
+    ],
+)
+def test_arguments_that_matter_lose_the_built_in_task(
+    env_id: str, kwargs: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert find_task(gym.make(env_id, **kwargs)) is None
+    assert f"{env_id} are not used: the environment was made with {list(kwargs)[-1]}" in caplog.text
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Swimmer-v5", "Walker2d-v5"])
+def test_the_task_with_positions_is_found_by_the_argument(env_id: str) -> None:
+    plain = find_task(gym.make(env_id))
+    with_positions = find_task(gym.make(env_id, **WITH_POSITIONS))
+    assert plain is not None
+    assert plain.reward_fn is None
+    assert with_positions is not None
+    assert with_positions.reward_fn is not None
+    assert with_positions.kwargs == WITH_POSITIONS
+
+
+def test_a_task_that_does_not_fit_gives_way_to_one_that_asks_for_less() -> None:
+    env = gym.make("HalfCheetah-v5", **WITH_POSITIONS, ctrl_cost_weight=0.5)
+    task = find_task(env)
+    assert task is not None
+    assert task.reward_fn is None
+    assert task.termination_fn is not None
 
 
 def make_pendulum(**kwargs: Any) -> Env:
@@ -157,6 +207,46 @@ def test_harmless_arguments_are_declared_with_the_task() -> None:
     gym.register("My-v0", make_pendulum)
     register_task("My-v0", reward_fn=reward_fn, harmless_kwargs=["goal"])
     assert find_task(gym.make("My-v0", goal=np.ones(2))) is not None
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_tasks_for_certain_arguments_stand_beside_the_plain_one(
+    plain_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def register_plain() -> None:
+        register_task("My-v0", termination_fn=termination_fn)
+
+    gym.register("My-v0", make_pendulum)
+    if plain_first:
+        register_plain()
+    register_task("My-v0", reward_fn=reward_fn, kwargs={"goal": (1.0, 2.0)})
+    register_task("My-v0", reward_fn=other_reward_fn, kwargs={"goal": (1.0, 2.0), "size": 3})
+    if not plain_first:
+        register_plain()
+
+    def reward_with(**kwargs: Any) -> Any:
+        task = find_task(gym.make("My-v0", **kwargs))
+        return task.reward_fn if task is not None else "no task"
+
+    assert reward_with() is None
+    assert reward_with(goal=np.array([1.0, 2.0])) is reward_fn
+    assert reward_with(goal=(1.0, 2.0), size=3) is other_reward_fn
+    assert not caplog.records
+    assert reward_with(goal=(1.0, 3.0)) == "no task"
+    assert reward_with(size=3) == "no task"
+    assert "was made with goal" in caplog.text
+    assert "was made with size" in caplog.text
+    listed = [task.kwargs for task in list_tasks() if task.env_id == "My-v0"]
+    assert listed == [{}, {"goal": (1.0, 2.0)}, {"goal": (1.0, 2.0), "size": 3}]
+
+
+def test_certain_arguments_have_one_task() -> None:
+    register_task("My-v0", reward_fn=reward_fn, kwargs={"size": 3})
+    register_task("My-v0", reward_fn=reward_fn, kwargs={"size": 3})
+    register_task("My-v0", reward_fn=other_reward_fn, kwargs={"size": 4})
+    with pytest.raises(EnvError, match="'My-v0' is registered already, and differs"):
+        register_task("My-v0", reward_fn=other_reward_fn, kwargs={"size": 3})
+    assert sum(task.env_id == "My-v0" for task in list_tasks()) == 2
 
 
 def test_wrappers_inside_the_entry_point_belong_to_the_environment() -> None:

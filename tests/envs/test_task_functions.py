@@ -1,4 +1,7 @@
-"""Every built-in reward and termination against its simulator, step by step."""
+"""Built-in rewards and terminations against their simulators, step by step.
+
+Those of MuJoCo's other environments are in `test_mujoco_tasks.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +28,7 @@ CASES = [
     Case("Pendulum-v1", terminates=False, float64_tolerance=1e-5),
     Case("InvertedPendulum-v5", terminates=True, float64_tolerance=0.0),
     Case("CartPoleSwingUp-v0", terminates=True, float64_tolerance=1e-14),
+    Case("ContinuousCartPole-v0", terminates=True, float64_tolerance=0.0),
 ]
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.env_id)
 
@@ -168,3 +172,15 @@ def test_swing_up_pays_no_more_for_an_impossible_cosine() -> None:
     impossible = torch.tensor([[0.0, 0.0, 1.5, 0.0, 0.0], [0.0, 0.0, -1.5, 0.0, 0.0]])
     reward = task.reward_fn(impossible, torch.zeros(2, 1), impossible)
     assert reward.tolist() == [1.0, 0.0]
+
+
+def test_continuous_cartpole_ends_at_nan_and_pays_for_the_last_step() -> None:
+    task = task_of("ContinuousCartPole-v0")
+    assert task.termination_fn is not None
+    assert task.reward_fn is not None
+    next_obs = torch.tensor(
+        [[0.0, 9.0, 0.2, 9.0], [2.5, 0.0, 0.0, 0.0], [torch.nan, 0, 0, 0], [0, 0, torch.nan, 0]]
+    )
+    inputs = (next_obs, torch.zeros(4, 1), next_obs)
+    assert task.termination_fn(*inputs).tolist() == [False, True, True, True]
+    assert task.reward_fn(*inputs).tolist() == [1.0] * 4

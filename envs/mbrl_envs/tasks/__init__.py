@@ -5,13 +5,37 @@ with environments of their own list their tasks through the entry point group
 `mbrl_bilevel.tasks`, as this one does with `list_tasks`.
 """
 
-from mbrl_envs.tasks import cartpole_swingup, inverted_pendulum, pendulum
+from mbrl_envs.tasks import (
+    ant,
+    cartpole_swingup,
+    continuous_cartpole,
+    half_cheetah,
+    hopper,
+    inverted_double_pendulum,
+    inverted_pendulum,
+    pendulum,
+    pusher,
+    reacher,
+    swimmer,
+    walker2d,
+)
 from mbrl_envs.tasks.base import Task, find_task, list_tasks, register_task
+from mbrl_envs.tasks.never import never
 
 register_task(
     "CartPoleSwingUp-v0",
     reward_fn=cartpole_swingup.reward_fn,
     termination_fn=cartpole_swingup.termination_fn,
+)
+register_task(
+    "ContinuousCartPole-v0",
+    reward_fn=continuous_cartpole.reward_fn,
+    termination_fn=continuous_cartpole.termination_fn,
+)
+register_task(
+    "InvertedDoublePendulum-v5",
+    termination_fn=inverted_double_pendulum.termination_fn,
+    harmless_kwargs=("frame_skip", "healthy_reward", "reset_noise_scale"),
 )
 register_task(
     "InvertedPendulum-v5",
@@ -24,6 +48,85 @@ register_task(
     reward_fn=pendulum.reward_fn,
     termination_fn=pendulum.termination_fn,
     harmless_kwargs=("g",),
+)
+register_task(
+    "Pusher-v5",
+    reward_fn=pusher.reward_fn,
+    termination_fn=never,
+    harmless_kwargs=("frame_skip",),
+)
+register_task(
+    "Reacher-v5",
+    reward_fn=reacher.reward_fn,
+    termination_fn=never,
+    harmless_kwargs=("frame_skip",),
+)
+
+
+# Runners: paid for the change of a position that the default observation leaves out.
+POSITIONS = "exclude_current_positions_from_observation"
+WITH_POSITIONS = {POSITIONS: False}
+REWARD_KWARGS = ("frame_skip", "forward_reward_weight", "ctrl_cost_weight", "reset_noise_scale")
+"""Arguments that do not matter where only the termination is given."""
+
+register_task(
+    "Ant-v5",
+    termination_fn=ant.termination_fn,
+    harmless_kwargs=(*REWARD_KWARGS, *ant.HARMLESS_KWARGS),
+)
+register_task(
+    "Ant-v5",
+    kwargs=WITH_POSITIONS,
+    termination_fn=ant.termination_fn_with_positions,
+    harmless_kwargs=(*REWARD_KWARGS, *ant.HARMLESS_KWARGS),
+)
+register_task(
+    "HalfCheetah-v5",
+    termination_fn=never,
+    harmless_kwargs=("xml_file", POSITIONS, *REWARD_KWARGS),
+)
+register_task(
+    "HalfCheetah-v5",
+    kwargs=WITH_POSITIONS,
+    reward_fn=half_cheetah.reward_fn_with_positions,
+    termination_fn=never,
+    harmless_kwargs=("reset_noise_scale",),
+)
+register_task(
+    "Hopper-v5",
+    termination_fn=hopper.termination_fn,
+    harmless_kwargs=("healthy_reward", *REWARD_KWARGS),
+)
+register_task(
+    "Hopper-v5",
+    kwargs=WITH_POSITIONS,
+    reward_fn=hopper.reward_fn_with_positions,
+    termination_fn=hopper.termination_fn_with_positions,
+    harmless_kwargs=("reset_noise_scale",),
+)
+register_task(
+    "Swimmer-v5",
+    termination_fn=never,
+    harmless_kwargs=("xml_file", POSITIONS, *REWARD_KWARGS),
+)
+register_task(
+    "Swimmer-v5",
+    kwargs=WITH_POSITIONS,
+    reward_fn=swimmer.reward_fn_with_positions,
+    termination_fn=never,
+    harmless_kwargs=("reset_noise_scale",),
+)
+register_task(
+    "Walker2d-v5",
+    termination_fn=walker2d.termination_fn,
+    harmless_kwargs=("healthy_reward", *REWARD_KWARGS),
+)
+register_task(
+    "Walker2d-v5",
+    kwargs=WITH_POSITIONS,
+    reward_fn=walker2d.reward_fn_with_positions,
+    termination_fn=walker2d.termination_fn_with_positions,
+    harmless_kwargs=("reset_noise_scale",),
 )
 
 __all__ = ["Task", "find_task", "list_tasks", "register_task"]

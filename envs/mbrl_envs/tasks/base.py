@@ -1,7 +1,7 @@
 """What a task is, and where tasks are registered and found."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Any
 
@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from mbrl_bilevel.errors import EnvError
 from mbrl_bilevel.types import RewardFn, TerminationFn
-from mbrl_envs.tasks.compatibility import changed_kwargs, changing_wrappers
+from mbrl_envs.tasks.compatibility import changed_kwargs, changing_wrappers, has_kwargs
 
 logger = getLogger(__name__)
 
@@ -23,15 +23,18 @@ class Task:
         reward_fn: Exact reward of a step.
         termination_fn: Exact termination of a step.
         harmless_kwargs: Arguments of the environment that change neither function.
+        kwargs: Arguments that the environment has to be made with for the functions to hold.
     """
 
     env_id: str
     reward_fn: RewardFn | None
     termination_fn: TerminationFn | None
     harmless_kwargs: frozenset[str] = frozenset()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-_TASKS: dict[str, Task] = {}
+_TASKS: dict[str, tuple[Task, ...]] = {}
+"""The tasks of each id: at most one for the same `kwargs`, those with the most first."""
 
 
 def register_task(
@@ -40,9 +43,11 @@ def register_task(
     reward_fn: RewardFn | None = None,
     termination_fn: TerminationFn | None = None,
     harmless_kwargs: Iterable[str] = (),
+    kwargs: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the reward and the termination of an environment known.
 
+    An id may have several tasks, for different `kwargs`; the one that asks for the most is used.
     Registering the same functions again does nothing.
 
     Args:
@@ -51,9 +56,11 @@ def register_task(
         termination_fn: Exact termination of a step; None to have it learned.
         harmless_kwargs: Arguments of the environment that change neither function. With any other
             argument than the registered ones (and those for rendering) the task is not used.
+        kwargs: Arguments that the environment has to be made with for the functions to hold.
 
     Raises:
-        EnvError: A function cannot be called, both are missing, or `env_id` has another task.
+        EnvError: A function cannot be called, both are missing, or `env_id` has another task for
+            the same `kwargs`.
     """
     for name, function in (("reward_fn", reward_fn), ("termination_fn", termination_fn)):
         if function is not None and not callable(function):
@@ -64,19 +71,28 @@ def register_task(
     if reward_fn is None and termination_fn is None:
         raise EnvError(f"Task {env_id!r}: give reward_fn, termination_fn or both, got neither.")
 
-    task = Task(_without_module(env_id), reward_fn, termination_fn, frozenset(harmless_kwargs))
-    known = _TASKS.setdefault(task.env_id, task)
-    if known != task:
-        raise EnvError(
-            f"Task {task.env_id!r} is registered already, and differs: "
-            f"got {task}, there is {known}. An environment has one task; "
-            "register yours under an id of its own."
-        )
+    task = Task(
+        _without_module(env_id),
+        reward_fn,
+        termination_fn,
+        frozenset(harmless_kwargs),
+        dict(kwargs or {}),
+    )
+    known = _TASKS.get(task.env_id, ())
+    for other in known:
+        if other.kwargs == task.kwargs and other != task:
+            raise EnvError(
+                f"Task {task.env_id!r} is registered already, and differs: "
+                f"got {task}, there is {other}. An environment has one task for the same kwargs; "
+                "register yours under an id of its own."
+            )
+    if task not in known:
+        _TASKS[task.env_id] = tuple(sorted((*known, task), key=lambda each: -len(each.kwargs)))
 
 
 def list_tasks() -> list[Task]:
-    """Return the registered tasks, sorted by id."""
-    return [_TASKS[env_id] for env_id in sorted(_TASKS)]
+    """Return the registered tasks, sorted by id; those of the same id by what they ask for."""
+    return [task for env_id in sorted(_TASKS) for task in reversed(_TASKS[env_id])]
 
 
 def find_task(env: gym.Env[Any, Any]) -> Task | None:
@@ -86,22 +102,27 @@ def find_task(env: gym.Env[Any, Any]) -> Task | None:
     wrappers or arguments would make the task's functions wrong.
     """
     spec = env.unwrapped.spec
-    task = _TASKS.get(spec.id) if spec is not None else None
-    if task is None or spec is None:
+    if spec is None or spec.id not in _TASKS:
         return None
     if wrappers := changing_wrappers(env, spec):
-        _warn(task, f"is wrapped in {', '.join(wrappers)}")
+        _warn(spec.id, f"is wrapped in {', '.join(wrappers)}")
         return None
-    if kwargs := changed_kwargs(spec, task.harmless_kwargs):
-        _warn(task, f"was made with {', '.join(kwargs)}")
-        return None
-    return task
+    misfits: list[list[str]] = []
+    for task in _TASKS[spec.id]:
+        if has_kwargs(spec, task.kwargs):
+            changed = changed_kwargs(spec, {*task.harmless_kwargs, *task.kwargs})
+            if not changed:
+                return task
+            misfits.append(changed)
+    if misfits:
+        _warn(spec.id, f"was made with {', '.join(misfits[0])}")
+    return None
 
 
-def _warn(task: Task, reason: str) -> None:
+def _warn(env_id: str, reason: str) -> None:
     logger.warning(
         "The known reward and termination of %s are not used: the environment %s.",
-        task.env_id,
+        env_id,
         reason,
     )
 

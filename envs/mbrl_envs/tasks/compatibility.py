@@ -1,6 +1,6 @@
 """Whether an environment instance still is the registered environment that a task describes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -79,6 +79,14 @@ def changed_kwargs(spec: EnvSpec, harmless: Collection[str]) -> list[str]:
         # Arguments may be arrays, whose == is no single truth value.
         and not (name in registered and np.array_equal(value, registered[name]))
     ]
+
+
+def has_kwargs(spec: EnvSpec, required: Mapping[str, Any]) -> bool:
+    """Whether the environment was made with all these constructor arguments."""
+    return all(
+        name in spec.kwargs and np.array_equal(spec.kwargs[name], value)
+        for name, value in required.items()
+    )
 
 
 def _registered_spec(spec: EnvSpec) -> EnvSpec:
