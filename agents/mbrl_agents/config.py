@@ -8,16 +8,22 @@ from mbrl_agents.planning.config import ICEMConfig, PlannerConfig, TerminalValue
 from mbrl_bilevel.config.base import PositiveInt, StrictConfig
 
 
-class PETSConfig(StrictConfig):
-    """Planning with an ensemble of probabilistic models (Chua et al. 2018)."""
+class AgentConfig(StrictConfig):
+    """What the outer loop of every agent asks for."""
 
-    name: Literal["pets"] = Field(default="pets", description="which agent")
+    name: str = Field(description="which agent")
     learning_starts: Annotated[int, Field(ge=20)] = Field(
         default=200, description="environment steps with random actions before the first fit"
     )
     model_train_freq: PositiveInt = Field(
         default=200, description="environment steps between two fits of the model"
     )
+
+
+class PETSConfig(AgentConfig):
+    """Planning with an ensemble of probabilistic models (Chua et al. 2018)."""
+
+    name: Literal["pets"] = Field(default="pets", description="which agent")
     num_particles: PositiveInt = Field(default=5, description="sampled trajectories of each plan")
     propagation: Literal["ts1", "tsinf", "mean"] = Field(
         default="ts1", description="how particles move through the ensemble"

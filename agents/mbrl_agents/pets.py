@@ -1,17 +1,15 @@
 """PETS: probabilistic ensembles with trajectory sampling (Chua et al. 2018)."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mbrl_agents.base import ModelBasedAgent
 from mbrl_agents.config import PETSConfig
-from mbrl_agents.interaction import Interaction
 from mbrl_agents.planning import (
     Imagined,
     PlannerState,
@@ -19,163 +17,24 @@ from mbrl_agents.planning import (
     TrajectorySampler,
     make_planner,
 )
-from mbrl_agents.saving import load_agent, restore_agent, save_agent
-from mbrl_agents.settings import agent_settings, model_settings, objective_settings
-from mbrl_agents.task_functions import check_against_data, exact_functions
-from mbrl_bilevel.bilevel import make_objective
-from mbrl_bilevel.callbacks import Callback
-from mbrl_bilevel.config import ModelConfig, ObjectiveConfig
-from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
-from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.environments import make_env
-from mbrl_bilevel.errors import ConfigError
-from mbrl_bilevel.runs import (
-    derive_seed,
-    generator_state,
-    load_checkpoint,
-    resolve_device,
-    restore_rng_state,
-    set_generator_state,
-)
-from mbrl_bilevel.types import RewardFn, TerminationFn
+from mbrl_agents.random_actions import random_features
+from mbrl_bilevel.runs import derive_seed
 
 
-class PETS:
+class PETS(ModelBasedAgent):
     """Learns an ensemble of dynamics models and plans in it, at every step anew.
 
-    Args:
-        env: An environment, or the id of one. Observations: one-dimensional Box. Actions: bounded
-            Box, or Discrete.
-        objective: What the models are trained by: a name (`"mse"`, `"nll"`, `"beta_nll"`,
-            `"bilevel"`), or a mapping with `name` and settings.
-        model: Settings of the ensemble and its training (`ModelConfig`), as a mapping or an object.
-        seed: Reproduces everything bit for bit on one machine.
-        device: `"auto"`, `"cpu"` or `"cuda"`.
-        reward_fn: `(obs, action, next_obs) -> reward`; `"auto"`: the exact one if the task is
-            known, else learned; None: learned.
-        termination_fn: Likewise, for termination.
-        **settings: Fields of `PETSConfig`: `learning_starts`, `planner`, ...
-
-    Raises:
-        ConfigError: If a setting is unknown or impossible, or the environment's id is.
-        EnvError: If the environment's spaces are not supported.
+    Arguments and errors are those of `ModelBasedAgent`; the settings are the fields of
+    `PETSConfig`: `learning_starts`, `planner`, ...
     """
 
     config_class: ClassVar[type[PETSConfig]] = PETSConfig
+    config: PETSConfig
 
-    def __init__(
-        self,
-        env: gym.Env[Any, Any] | str,
-        *,
-        objective: str | Mapping[str, Any] | ObjectiveConfig = "bilevel",
-        model: Mapping[str, Any] | ModelConfig | None = None,
-        seed: int = 0,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        reward_fn: RewardFn | Literal["auto"] | None = "auto",
-        termination_fn: TerminationFn | Literal["auto"] | None = "auto",
-        **settings: Any,
-    ) -> None:
-        self.config = agent_settings(PETSConfig, settings)
-        self.model_config = model_settings(model)
-        self.objective_config = objective_settings(objective)
-        if not 0 <= seed < 2**32:
-            raise ConfigError(f"invalid value for 'seed': {seed}; allowed: 0 to 2**32 - 1")
-        self.seed = seed
-        self.device = resolve_device(device)
-        self.env = make_env(env) if isinstance(env, str) else env
-        self.reward_fn, self.termination_fn = exact_functions(self.env, reward_fn, termination_fn)
-        self.num_timesteps = 0
-        self.num_fits = 0
-
-        obs_size = observation_size(self.env.observation_space)
-        self.codec = ActionCodec(self.env.action_space, self.device)
-        self.generator = torch.Generator().manual_seed(derive_seed(seed, "agent"))
-        self.interaction = Interaction(self.env, seed)
-        self.buffer = ReplayBuffer(
-            obs_size,
-            self.codec.flat_shape,
-            self.model_config.held_out_fraction,
-            derive_seed(seed, "held out"),
-        )
-        target_size = DynamicsModel.target_size(obs_size, self.reward_fn is None)
-        self.model = DynamicsModel(
-            obs_size,
-            self.codec,
-            self.model_config,
-            make_objective(self.objective_config, self.model_config.ensemble_size, target_size),
-            learns_reward=self.reward_fn is None,
-            learns_termination=self.termination_fn is None,
-            generator=torch.Generator().manual_seed(derive_seed(seed, "weights")),
-        ).to(self.device)
-        self.trainer = ModelTrainer(self.model, self.model_config, derive_seed(seed, "bootstrap"))
-        self.terminal_value = (
-            TerminalValue(
-                obs_size,
-                self.config.terminal_value,
-                torch.Generator().manual_seed(derive_seed(seed, "value weights")),
-            ).to(self.device)
-            if self.config.terminal_value is not None
-            else None
-        )
-        self.sampler = TrajectorySampler(
-            self.model,
-            self.reward_fn,
-            self.termination_fn,
-            self.config.num_particles,
-            self.config.propagation,
-            self.terminal_value,
-        )
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.planner = make_planner(self.config.planner, self.codec, self.device)
         self.planner_state = self.planner.initial_state(batch_size=1)
-
-    def learn(self, total_timesteps: int, callback: Callback | None = None) -> Self:
-        """Act in the environment for `total_timesteps` more steps, and learn from them.
-
-        Raises:
-            EnvError: If the environment returns nan or infinity.
-        """
-        callback = callback or Callback()
-        last_timestep = self.num_timesteps + total_timesteps
-        while self.num_timesteps < last_timestep:
-            if self.interaction.is_new_episode:
-                self.interaction.begin_if_needed()
-                self.planner_state = self.planner.initial_state(batch_size=1)
-            if self.num_timesteps < self.config.learning_starts:
-                action = self._random_action()
-            else:
-                action, self.planner_state = self._plan(
-                    self.interaction.obs[None], self.planner_state, self.generator
-                )
-                action = self._explore(action)
-            env_action = self.codec.to_env(action)
-            step = self.interaction.step(env_action[0])
-            self.buffer.add(
-                step.obs,
-                self.codec.flatten(env_action)[0],
-                step.reward,
-                step.next_obs,
-                step.terminated,
-                step.truncated,
-            )
-            self.num_timesteps += 1
-            if step.ends_episode:
-                returns, lengths = self.interaction.returns, self.interaction.lengths
-                callback.on_episode_end(self, returns[-1], lengths[-1])
-            if self._is_fit_due():
-                callback.on_fit(self, self.fit_model())
-            if not callback.on_step(self):
-                break
-        return self
-
-    def fit_model(self) -> dict[str, float]:
-        """Fit the dynamics model to everything recorded; return what to log."""
-        training, held_out = self.buffer.training(), self.buffer.held_out()
-        check_against_data(self.env, self.codec, training, self.reward_fn, self.termination_fn)
-        metrics = self.trainer.fit(training, held_out, self.generator)
-        if self.terminal_value is not None:
-            metrics |= self.terminal_value.fit(self.buffer.all(), self._imagine, self.generator)
-        self.num_fits += 1
-        return metrics
 
     def predict(
         self,
@@ -199,13 +58,7 @@ class PETS:
         Returns:
             Actions of the environment, `[*shape]` or `[B, *shape]`, and the new state.
         """
-        obs = np.asarray(observation)
-        batch = obs if obs.ndim == 2 else obs[None]
-        if batch.shape[1:] != (self.model.obs_size,):
-            raise ValueError(
-                f"observation has shape {obs.shape}; expected ({self.model.obs_size},) or "
-                f"(B, {self.model.obs_size})"
-            )
+        batch = self._batch(observation)
         fresh = self.planner.initial_state(len(batch))
         if state is None:
             state = fresh
@@ -217,105 +70,29 @@ class PETS:
             generator = torch.Generator().manual_seed(self.seed + state.step)
         action, new_state = self._plan(batch, state, generator)
         env_action = self.codec.to_env(action)
-        return (env_action if obs.ndim == 2 else env_action[0]), new_state
+        return (env_action if np.ndim(observation) == 2 else env_action[0]), new_state
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole agent, replay buffer and optimisers included, to the folder `path`."""
-        save_agent(self, Path(path))
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        env: gym.Env[Any, Any] | str | None = None,
-        *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        reward_fn: RewardFn | Literal["auto"] | None = "auto",
-        termination_fn: TerminationFn | Literal["auto"] | None = "auto",
-    ) -> Self:
-        """Return the agent that was saved to `path`; it goes on as if it had never stopped.
-
-        Args:
-            path: Folder written by `save`.
-            env: The environment; None: made anew by the id that the agent was trained on.
-            device: Where to put the tensors.
-            reward_fn: As for the constructor; functions of your own have to be given again.
-            termination_fn: Likewise.
-
-        Raises:
-            CheckpointError: If the folder is missing, damaged, or of another environment.
-        """
-        return load_agent(
-            cls, Path(path), env, device=device, reward_fn=reward_fn, termination_fn=termination_fn
+    def _act(self) -> Tensor:
+        action, self.planner_state = self._plan(
+            self.interaction.obs[None], self.planner_state, self.generator
         )
+        return self._explore(action)
 
-    def restore(self, path: str | Path) -> None:
-        """Go on, in place, from what was saved to `path`; the global generators too.
+    def _begin_episode(self) -> None:
+        self.planner_state = self.planner.initial_state(batch_size=1)
 
-        Raises:
-            CheckpointError: If the folder is damaged, or of an agent with other settings.
-        """
-        saved = load_checkpoint(Path(path))
-        restore_agent(self, saved, Path(path))
-        restore_rng_state(saved["global_rng"])
+    def _after_fit(self) -> dict[str, float]:
+        if self.terminal_value is None:
+            return {}
+        return self.terminal_value.fit(self.buffer.all(), self._imagine, self.generator)
 
-    def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
-        """Return what the model expects of an action sequence: `[P, H + 1, D_obs]`.
-
-        Open loop, one trajectory a particle, with the same noise every time.
-
-        Args:
-            obs: Where to start, `[D_obs]`.
-            actions: The environment's actions, `[H, *shape]`.
-        """
-        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
-        plan = self.codec.encode(self.codec.flatten(actions))
-        generator = torch.Generator().manual_seed(self.seed)
-        return self.sampler.trajectories(start, plan, generator).cpu().numpy()
-
-    @torch.no_grad()
-    def predict_next_obs(
-        self, obs: NDArray[Any], actions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return mean and variance of the next observations by each elite, `[E, N, D_obs]` both.
-
-        Args:
-            obs: `[N, D_obs]`.
-            actions: The environment's actions, `[N, *shape]`.
-        """
-        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
-        features = self.codec.encode(self.codec.flatten(actions))
-        elites = self.model.elite_indices
-        inputs = torch.cat([start, features], dim=-1).expand(len(elites), -1, -1)
-        prediction = self.model.members(elites).predict(inputs)
-        size = self.model.obs_size
-        variance = prediction.log_var.exp().expand_as(prediction.mean)[..., :size]
-        return (start + prediction.mean[..., :size]).cpu().numpy(), variance.cpu().numpy()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that learning goes on from, as nested plain values and tensors."""
-        state: dict[str, Any] = {
-            "num_timesteps": self.num_timesteps,
-            "num_fits": self.num_fits,
-            "model": dict(self.model.state_dict()),
-            "trainer": self.trainer.state_dict(),
-            "buffer": self.buffer.state_dict(),
-            "interaction": self.interaction.state_dict(),
-            "generator": generator_state(self.generator),
-            "planner_state": vars(self.planner_state),
-        }
+    def _own_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"planner_state": vars(self.planner_state)}
         if self.terminal_value is not None:
             state["terminal_value"] = self.terminal_value.training_state()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any], *, resume_episode: bool = True) -> None:
-        """Restore what `state_dict` returned; `resume_episode=False` leaves the environment be."""
-        self.num_timesteps = state["num_timesteps"]
-        self.num_fits = state["num_fits"]
-        self.model.load_state_dict(state["model"])
-        self.trainer.load_state_dict(state["trainer"])
-        self.buffer.load_state_dict(state["buffer"])
-        set_generator_state(self.generator, state["generator"])
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
         if self.terminal_value is not None:
             self.terminal_value.load_training_state(state["terminal_value"])
         planner_state = state["planner_state"]
@@ -324,8 +101,25 @@ class PETS:
             planner_state["elites"].to(self.device),
             planner_state["step"],
         )
-        if resume_episode:
-            self.interaction.load_state_dict(state["interaction"])
+
+    def _make_sampler(self) -> TrajectorySampler:
+        self.terminal_value = (
+            TerminalValue(
+                self.model.obs_size,
+                self.config.terminal_value,
+                torch.Generator().manual_seed(derive_seed(self.seed, "value weights")),
+            ).to(self.device)
+            if self.config.terminal_value is not None
+            else None
+        )
+        return TrajectorySampler(
+            self.model,
+            self.reward_fn,
+            self.termination_fn,
+            self.config.num_particles,
+            self.config.propagation,
+            self.terminal_value,
+        )
 
     def _plan(
         self, obs: NDArray[Any], state: PlannerState, generator: torch.Generator
@@ -339,13 +133,6 @@ class PETS:
         plan, next_state = self.planner.plan(evaluate, state, generator)
         return plan[:, 0], next_state
 
-    def _imagine(self, obs: Tensor, num_actions: int, generator: torch.Generator) -> Imagined:
-        """Return what the models expect of random actions in states `[N, D_obs]`."""
-        noise = torch.randn(num_actions * len(obs), 1, self.codec.size, generator=generator)
-        drawn = self.planner.plans.uniform(noise.to(self.device), batch_size=1)
-        actions = drawn.reshape(num_actions, len(obs), self.codec.size)
-        return self.sampler.imagine(obs, actions)
-
     def _explore(self, action: Tensor) -> Tensor:
         """Return planned action features `[1, A]` with the exploration noise of learning."""
         scale = self.config.exploration_noise
@@ -357,10 +144,8 @@ class PETS:
         noise = torch.randn(action.shape, generator=self.generator).to(self.device)
         return (action + scale * noise).clamp(-1.0, 1.0)
 
-    def _random_action(self) -> Tensor:
-        noise = torch.randn(1, 1, self.codec.size, generator=self.generator).to(self.device)
-        return self.planner.plans.uniform(noise, batch_size=1)[:, 0, 0]
-
-    def _is_fit_due(self) -> bool:
-        since_start = self.num_timesteps - self.config.learning_starts
-        return since_start >= 0 and since_start % self.config.model_train_freq == 0
+    def _imagine(self, obs: Tensor, num_actions: int, generator: torch.Generator) -> Imagined:
+        """Return what the models expect of random actions in states `[N, D_obs]`."""
+        drawn = random_features(self.codec, num_actions * len(obs), generator)
+        actions = drawn.reshape(num_actions, len(obs), self.codec.size)
+        return self.sampler.imagine(obs, actions)

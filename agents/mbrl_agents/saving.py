@@ -13,12 +13,12 @@ from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoin
 from mbrl_envs.tasks.compatibility import changing_wrappers
 
 if TYPE_CHECKING:
-    from mbrl_agents.pets import PETS
+    from mbrl_agents.base import ModelBasedAgent
 
-AgentT = TypeVar("AgentT", bound="PETS")
+AgentT = TypeVar("AgentT", bound="ModelBasedAgent")
 
 
-def save_agent(agent: "PETS", path: Path) -> None:
+def save_agent(agent: "ModelBasedAgent", path: Path) -> None:
     """Write `agent` to the folder `path`, in one step."""
     save_checkpoint(
         path,
@@ -38,7 +38,7 @@ def load_agent(
     env: gym.Env[Any, Any] | str | None,
     **arguments: Any,
 ) -> AgentT:
-    """Return the agent in `path`; see `PETS.load`."""
+    """Return the agent in `path`; see `ModelBasedAgent.load`."""
     saved = load_checkpoint(path)
     _refuse_other_content(saved, path)
     if env is None:
@@ -61,7 +61,7 @@ def load_agent(
     return agent
 
 
-def restore_agent(agent: "PETS", saved: Mapping[str, Any], path: Path) -> None:
+def restore_agent(agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path) -> None:
     """Put what was read from the checkpoint `path` into an agent made with the same settings.
 
     Raises:
@@ -92,7 +92,7 @@ def _refuse_other_content(saved: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path} is not an agent's checkpoint: it has no {missing[0]!r}")
 
 
-def _settings(agent: "PETS") -> dict[str, Any]:
+def _settings(agent: "ModelBasedAgent") -> dict[str, Any]:
     """Return what an agent is made with, as plain values."""
     return {
         "agent": agent.config.model_dump(mode="json"),
@@ -102,7 +102,9 @@ def _settings(agent: "PETS") -> dict[str, Any]:
     }
 
 
-def _saved_settings(agent: "PETS", saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _saved_settings(
+    agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
     """Return the settings in a checkpoint; those that came after it have their defaults."""
     try:
         return {
@@ -126,7 +128,7 @@ def _env_arguments(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     return {"id": full_env_id(spec), "kwargs": kwargs}
 
 
-def _learns(agent: "PETS") -> dict[str, bool]:
+def _learns(agent: "ModelBasedAgent") -> dict[str, bool]:
     return {"reward": agent.reward_fn is None, "termination": agent.termination_fn is None}
 
 
