@@ -55,7 +55,7 @@ class BilevelConfig(StrictConfig):
         description="weight of the entropy (the paper's lambda); only U / temperature matters",
     )
     natural_gradient: Fraction = Field(
-        default=0.5,
+        default=0.6,
         description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE",
     )
     outer_every: PositiveInt = Field(

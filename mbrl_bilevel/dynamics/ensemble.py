@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mbrl_bilevel.dynamics.leverage import Leverage
 from mbrl_bilevel.types import Gaussian
 
 MIN_LOG_VAR = -16.0
@@ -33,6 +34,10 @@ class GaussianEnsemble(nn.Module):
         ensemble_size: E.
         hidden_sizes: Width of each hidden layer (SiLU).
         generator: Draws the initial weights.
+        with_leverage: Whether log-variances can grow with the distance from the training data.
+
+    Attributes:
+        leverage: How they do; None: they cannot.
     """
 
     def __init__(
@@ -42,8 +47,13 @@ class GaussianEnsemble(nn.Module):
         ensemble_size: int,
         hidden_sizes: Sequence[int],
         generator: torch.Generator,
+        *,
+        with_leverage: bool = False,
     ) -> None:
         super().__init__()
+        self.leverage = (
+            Leverage(ensemble_size, hidden_sizes[-1], target_size) if with_leverage else None
+        )
         self.ensemble_size = ensemble_size
         self.target_size = target_size
         sizes = [input_size, *hidden_sizes, 2 * target_size]
@@ -58,7 +68,11 @@ class GaussianEnsemble(nn.Module):
 
     def forward(self, x: Tensor) -> Gaussian:
         """Return the predictions `[E, N, D]` of every member for its inputs `[E, N, D_x]`."""
-        mean, raw_log_var = multi_layer(x, self._layers()).chunk(2, dim=-1)
+        *hidden, (weight, bias) = self._layers()
+        features = functional.silu(multi_layer(x, hidden))
+        mean, raw_log_var = torch.baddbmm(bias, features, weight).chunk(2, dim=-1)
+        if self.leverage is not None and self.leverage.is_active:
+            raw_log_var = raw_log_var + self.leverage(features)
         return Gaussian(mean, bound_log_var(raw_log_var))
 
     def member_features(self, x: Tensor, member: int) -> Tensor:

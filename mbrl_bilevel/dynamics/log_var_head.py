@@ -26,15 +26,17 @@ class HeadProblem:
         squared_residuals: Of the mean, `[N, D]`.
         bound: From the head's outputs to log-variances.
         weights: Of the rows, `[N, 1]`.
+        penalties: How strongly the ridge holds each feature's row of a head, `[F, 1]`.
     """
 
     features: Tensor
     squared_residuals: Tensor
     bound: Callable[[Tensor], Tensor]
     weights: Tensor
+    penalties: Tensor
 
     def rows(self, rows: slice) -> "HeadProblem":
-        parts = (self.squared_residuals[rows], self.bound, self.weights[rows])
+        parts = (self.squared_residuals[rows], self.bound, self.weights[rows], self.penalties)
         return HeadProblem(self.features[rows], *parts)
 
     def log_var(self, head: Tensor) -> Tensor:
@@ -80,8 +82,8 @@ def solve_head(features: Tensor, squared_residuals: Tensor, start: Tensor) -> Te
         squared_residuals: Of the mean, `[N, D]`.
         start: The head that training left, `[F, D]`; log-variances are `features @ head`.
     """
-    everything = torch.ones_like(features[:, :1])
-    problem = HeadProblem(features, squared_residuals, lambda log_var: log_var, everything)
+    everything, alike = torch.ones_like(features[:, :1]), torch.ones_like(start[:, :1])
+    problem = HeadProblem(features, squared_residuals, lambda log_var: log_var, everything, alike)
     return cross_validated(problem, start)[0]
 
 
@@ -126,12 +128,12 @@ def fisher_scoring(
         num_steps: At most.
     """
     fisher = problem.fisher.clone()
-    pull = 0.5 * ridge * problem.features.square().mean()
-    fisher.diagonal().add_(pull)
+    pull = 0.5 * ridge * problem.features.square().mean() * problem.penalties
+    fisher.diagonal().add_(pull[:, 0])
     factor = torch.linalg.cholesky(fisher)
 
     def loss(head: Tensor) -> Tensor:
-        return problem.nll(head) + 0.5 * pull * (head - centre).square().sum(dim=0)
+        return problem.nll(head) + 0.5 * (pull * (head - centre).square()).sum(dim=0)
 
     # With variances far too small for the residuals a first step would go far too far, and the way
     # back is long. The best shift of a dimension's log-variances is known.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var
+from mbrl_bilevel.dynamics.leverage import Leverage
 from mbrl_bilevel.dynamics.log_var_head import HeadProblem, cross_validated, fisher_scoring
 
 MAX_ROWS = 4096
@@ -14,6 +15,9 @@ MAX_ROWS = 4096
 MAX_SURPRISE = 50.0
 """Squared residual over variance that counts at most: an episode unlike all others, which no
 variance explains, must not decide about the rest."""
+SLOPE_PENALTY = 1e-3
+"""Of the slope in the leverage, beside a penalty of one for each other row of a head: there is no
+slope in training to hold it near to."""
 CHI_SQUARED_MEDIAN = 0.4549
 """Of one degree of freedom: the median surprise where variances are right."""
 NUM_ROUNDS = 10
@@ -31,20 +35,26 @@ MIN_CALIBRATION_ROWS = 100
 
 
 @torch.no_grad()
-def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) -> dict[str, float]:
+def solve_log_var_heads(
+    network: GaussianEnsemble, x_training: Tensor, x: Tensor, target: Tensor
+) -> dict[str, float]:
     """Fit the members' log-variance heads to held-out residuals, means and features frozen.
+
+    A head is linear in the features of the last hidden layer and in the leverage (see `Leverage`).
 
     Each by itself first (see `solve_head`); then together, as what is asked is the mixture: by
     expectation maximisation, each round a fit of every member to the rows it is responsible
     for. Members that are each as uncertain as their own errors would make a mixture that is more
     uncertain than its errors. Last, a shift of each dimension's log-variances, for all members
-    the same: its central 90% interval is to hold 90% of the held-out targets. Errors have heavier
+    the same: its central 90% interval is to hold 90% of the held-out targets, when heads are solved
+    for on one half of them and judged on the other. Errors have heavier
     tails than Gaussians, and the likelihood alone pays for the tails with intervals that are too
     wide elsewhere; the shift may raise the NLL. Residuals that no variance
     explains count as less (`MAX_SURPRISE`).
 
     Args:
-        network: Its last layer is changed in place.
+        network: Its last layer and its leverage are changed in place.
+        x_training: Normalised training inputs `[N, D_x]`; unlike these is what has leverage.
         x: Normalised held-out inputs `[N, D_x]`.
         target: Normalised held-out targets `[N, D]`.
 
@@ -55,20 +65,23 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
     """
     stride = -(-len(x) // MAX_ROWS)
     x, target = x[::stride], target[::stride]
-    problems, starts, residuals = _head_problems(network, x, target)
+    x_training = x_training[:: -(-len(x_training) // MAX_ROWS)]
+    assert network.leverage is not None
+    problems, starts, residuals = _head_problems(network, network.leverage, x_training, x, target)
     slope = _slope(problems, starts)
     before = _mixture_nll(problems, starts, residuals)
     solved = [cross_validated(*pair) for pair in zip(problems, starts, strict=True)]
-    heads = _as_a_mixture(problems, [head for head, _ in solved], [ridge for _, ridge in solved])
+    ridges = [ridge for _, ridge in solved]
+    heads = _as_a_mixture(problems, [head for head, _ in solved], ridges)
     left_over = _slope(problems, heads)
     if len(x) >= MIN_CALIBRATION_ROWS:
-        outputs = torch.stack([p.features @ head for p, head in zip(problems, heads, strict=True)])
-        shift = _calibrating_shift(residuals, outputs)
+        shift = _calibrating_shift(residuals, _out_of_fold(problems, starts, ridges))
         for head in heads:
             head[-1] += shift
     size = network.target_size
     for member, head in enumerate(heads):
-        network.weights[-1][member, :, size:] = head[:-1]
+        network.weights[-1][member, :, size:] = head[:-2]
+        network.leverage.slope[member] = head[-2]
         network.biases[-1][member, :, size:] = head[-1:]
     return {
         "bilevel/outer_loss_before": before,
@@ -79,19 +92,26 @@ def solve_log_var_heads(network: GaussianEnsemble, x: Tensor, target: Tensor) ->
 
 
 def _head_problems(
-    network: GaussianEnsemble, x: Tensor, target: Tensor
+    network: GaussianEnsemble, leverage: Leverage, x_training: Tensor, x: Tensor, target: Tensor
 ) -> tuple[list[HeadProblem], list[Tensor], Tensor]:
-    """Each member's problem, its head `[F, D]` as it is, and all residuals `[E, N, D]`."""
+    """Each member's problem, its head `[F, D]` as it is, and all residuals `[E, N, D]`.
+
+    The leverage is the last feature but one, the one the last.
+    """
     size = network.target_size
     problems, starts, residuals = [], [], []
     for member in range(network.ensemble_size):
-        features = network.member_features(x, member)
+        leverage.fit(member, network.member_features(x_training, member))
+        own = network.member_features(x, member)
         head = torch.cat([network.weights[-1][member], network.biases[-1][member]])
-        residuals.append(features @ head[:, :size] - target)
-        everything = torch.ones_like(x[:, :1])
-        start = head[:, size:].clone()
+        residuals.append(own @ head[:, :size] - target)
+        features = torch.cat([own[:, :-1], leverage.of_member(member, own), own[:, -1:]], dim=1)
+        start = head[:, size:]
+        start = torch.cat([start[:-1], torch.zeros_like(start[:1]), start[-1:]])
         squared = _without_outliers(residuals[-1].square(), bound_log_var(features @ start))
-        problems.append(HeadProblem(features, squared, bound_log_var, everything))
+        everything, penalties = torch.ones_like(x[:, :1]), torch.ones_like(start[:, :1])
+        penalties[-2] = SLOPE_PENALTY
+        problems.append(HeadProblem(features, squared, bound_log_var, everything, penalties))
         starts.append(start)
     return problems, starts, torch.stack(residuals)
 
@@ -134,6 +154,28 @@ def _as_a_mixture(
     return heads
 
 
+def _out_of_fold(
+    problems: list[HeadProblem], starts: list[Tensor], ridges: list[float | None]
+) -> Tensor:
+    """Outputs `[E, N, D]` for each half of the rows, of heads solved for on the other half.
+
+    The halves follow one another: rows of one episode are alike, and mostly on one side.
+    """
+    half = len(problems[0].features) // 2
+    halves = (slice(0, half), slice(half, None))
+    outputs = []
+    for own, other in (halves, halves[::-1]):
+        learned_from = [problem.rows(other) for problem in problems]
+        alone = [
+            start if ridge is None else fisher_scoring(problem, start, start, ridge)
+            for problem, start, ridge in zip(learned_from, starts, ridges, strict=True)
+        ]
+        heads = _as_a_mixture(learned_from, alone, ridges)
+        pairs = zip(problems, heads, strict=True)
+        outputs.append(torch.stack([problem.features[own] @ head for problem, head in pairs]))
+    return torch.cat(outputs, dim=1)
+
+
 def _mixture_nll(problems: list[HeadProblem], heads: list[Tensor], residuals: Tensor) -> float:
     """The mixture's NLL per dimension, of the residuals `[E, N, D]` as they are."""
     as_they_are = [
@@ -169,7 +211,7 @@ def _calibrating_shift(residuals: Tensor, outputs: Tensor) -> Tensor:
 
     Args:
         residuals: `[E, N, D]`.
-        outputs: Of the heads, `[E, N, D]`: log-variances before they are bounded.
+        outputs: Of heads, `[E, N, D]`: log-variances before they are bounded.
     """
     low = torch.full_like(residuals[0, 0], -MAX_SHIFT)
     high = torch.full_like(low, MAX_SHIFT)

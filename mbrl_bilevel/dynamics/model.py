@@ -57,7 +57,12 @@ class DynamicsModel(nn.Module):
         self.input_normalizer = Normalizer(obs_size + codec.size)
         self.target_normalizer = Normalizer(size)
         self.network = GaussianEnsemble(
-            obs_size + codec.size, size, config.ensemble_size, config.hidden_sizes, generator
+            obs_size + codec.size,
+            size,
+            config.ensemble_size,
+            config.hidden_sizes,
+            generator,
+            with_leverage=objective.log_var_head_is_reward,
         )
         self.termination = (
             TerminationClassifier(obs_size, codec.size, generator) if learns_termination else None

@@ -102,6 +102,8 @@ class ModelTrainer:
         """Minimise the objective; `x`, `y` are normalised, `[N, ...]`, on the model's device."""
         network, objective, config = self.model.network, self.model.objective, self.config
         metrics: dict[str, float] = {}
+        if network.leverage is not None:
+            network.leverage.forget()
         best = _BestWeights(network, self._score(x_held, y_held))
         evaluations_without_progress = num_updates = 0
         learning_rate = SCHEDULES[config.lr_schedule]
@@ -132,7 +134,7 @@ class ModelTrainer:
         self.model.elite_indices.copy_(order.sort().values)
         metrics |= objective.solve_outer(self._predict(x_held), y_held)
         if objective.log_var_head_is_reward:
-            metrics |= solve_log_var_heads(network, x_held, y_held)
+            metrics |= solve_log_var_heads(network, x, x_held, y_held)
         if objective.outer_every or objective.log_var_head_is_reward:
             metrics["bilevel/stationarity"] = self._stationarity(x, y)
         return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}

@@ -89,7 +89,8 @@ def score(features: Tensor, squared: Tensor, start: Tensor, ridge: float | None)
 
 
 def problem_of(features: Tensor, squared: Tensor) -> HeadProblem:
-    return HeadProblem(features, squared, lambda head: head, torch.ones_like(features[:, :1]))
+    everything, alike = torch.ones_like(features[:, :1]), torch.ones_like(TRUE_HEAD[:, :1])
+    return HeadProblem(features, squared, lambda head: head, everything, alike)
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.1, 1.0])
@@ -189,7 +190,9 @@ def network_of(
     ensemble_size: int, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> GaussianEnsemble:
     """Members that differ in their means a little, and whose log-variances are wrong."""
-    network = GaussianEnsemble(INPUTS, D, ensemble_size, [12], generator(seed)).to(dtype)
+    network = GaussianEnsemble(
+        INPUTS, D, ensemble_size, [12], generator(seed), with_leverage=True
+    ).to(dtype)
     with torch.no_grad():
         network.weights[-1][..., :D] *= 0.04
         network.weights[-1][..., D:] *= 0.1
@@ -213,6 +216,12 @@ def held_out(
     dtype = network.weights[0].dtype
     mean = predict(network, x.to(dtype)).mean.mean(dim=0)
     return x.to(dtype), noisy(x, mean, seed + 1, heavy).to(dtype)
+
+
+def solve(network: GaussianEnsemble, x: Tensor, target: Tensor) -> dict[str, float]:
+    """With training inputs that are distributed like the held-out ones."""
+    x_training = normal(60, 2000, INPUTS).to(x.dtype)
+    return solve_log_var_heads(network, x_training, x, target)
 
 
 @torch.no_grad()
@@ -267,6 +276,12 @@ def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 10**9)
 
 
+def slope(network: GaussianEnsemble) -> Tensor:
+    """In the leverage, `[E, 1, D]`."""
+    assert network.leverage is not None
+    return network.leverage.slope
+
+
 EACH_SIZE = pytest.mark.parametrize("ensemble_size", [1, 3])
 
 
@@ -277,7 +292,7 @@ def test_the_mixture_explains_held_out_data_better(ensemble_size: int) -> None:
     network = network_of(ensemble_size)
     data, unseen = held_out(network), held_out(network, seed=40)
     before = mixture_nll(network, *unseen)
-    metrics = solve_log_var_heads(network, *data)
+    metrics = solve(network, *data)
     assert metrics["bilevel/outer_loss"] < metrics["bilevel/outer_loss_before"] - 0.1
     assert mixture_nll(network, *unseen) < before - 0.1
 
@@ -293,7 +308,7 @@ def test_what_is_logged_is_true(
     network = network_of(ensemble_size, dtype=dtype)
     x, target = held_out(network)
     before, slope = mixture_nll(network, x, target), of_shift(network, x, target).norm().item()
-    metrics = solve_log_var_heads(network, x, target)
+    metrics = solve(network, x, target)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-9
     assert metrics["bilevel/outer_loss_before"] == pytest.approx(before, abs=tolerance)
     after = mixture_nll(network, x, target)
@@ -311,7 +326,7 @@ def test_most_of_the_hypergradient_is_gone(ensemble_size: int) -> None:
     network = network_of(ensemble_size)
     data = held_out(network)
     before = of_heads(network, *data).norm()
-    metrics = solve_log_var_heads(network, *data)
+    metrics = solve(network, *data)
     assert metrics["bilevel/solver_residual"] < 0.1
     assert of_heads(network, *data).norm() < 0.1 * before
 
@@ -328,7 +343,7 @@ def test_without_a_ridge_and_with_patience_it_ends_at_a_stationary_point(
     network = network_of(ensemble_size)
     data = held_out(network)
     before = of_heads(network, *data).norm()
-    solve_log_var_heads(network, *data)
+    solve(network, *data)
     assert of_heads(network, *data).norm() < 0.01 * before
     assert of_heads(network, *data).norm() < 5e-3
 
@@ -342,7 +357,7 @@ def test_a_mixture_is_not_as_wide_as_members_by_themselves() -> None:
         together.biases[-1][..., :D] += 0.1 * normal(9, 3, 1, D)
     alone = network_of(3)
     alone.load_state_dict(together.state_dict())
-    solve_log_var_heads(together, x, target)
+    solve(together, x, target)
     for member in range(3):
         features = alone.member_features(x, member).detach()
         layer = torch.cat([alone.weights[-1][member], alone.biases[-1][member]]).detach()
@@ -359,7 +374,7 @@ def test_a_mixture_is_not_as_wide_as_members_by_themselves() -> None:
 def test_intervals_hold_as_much_as_they_say(ensemble_size: int, heavy: bool) -> None:
     network = network_of(ensemble_size)
     data = held_out(network, heavy=heavy)
-    solve_log_var_heads(network, *data)
+    solve(network, *data)
     assert (coverage(network, *data) - COVERAGE).abs().max() < 0.01
     unseen = held_out(network, num_rows=4000, seed=40, heavy=heavy)
     assert (coverage(network, *unseen) - COVERAGE).abs().max() < 0.025
@@ -369,7 +384,7 @@ def test_intervals_hold_as_much_as_they_say(ensemble_size: int, heavy: bool) -> 
 def test_without_calibration_heavy_tails_make_intervals_too_wide() -> None:
     network = network_of(1)
     data = held_out(network, heavy=True)
-    solve_log_var_heads(network, *data)
+    solve(network, *data)
     assert coverage(network, *data).min() > COVERAGE + 0.01
 
 
@@ -377,11 +392,12 @@ def test_a_calibration_is_one_shift_of_all_members() -> None:
     """Of the outputs of the heads: a dimension's biases, and nothing else."""
     calibrated, plain = network_of(3), network_of(3)
     data = held_out(calibrated, heavy=True)
-    solve_log_var_heads(calibrated, *data)
+    solve(calibrated, *data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_var_mixture, "MIN_CALIBRATION_ROWS", 10**9)
-        solve_log_var_heads(plain, *data)
+        solve(plain, *data)
     assert torch.equal(calibrated.weights[-1], plain.weights[-1])
+    assert torch.equal(slope(calibrated), slope(plain))
     shift = (calibrated.biases[-1] - plain.biases[-1])[..., D:]
     torch.testing.assert_close(shift, shift[:1].expand_as(shift))
     assert shift.abs().min() > 1e-3
@@ -394,13 +410,14 @@ def test_means_are_not_touched(ensemble_size: int, dtype: torch.dtype) -> None:
     x, target = held_out(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     prediction = predict(network, x)
-    solve_log_var_heads(network, x, target)
+    solve(network, x, target)
     after = predict(network, x)
     assert torch.equal(prediction.mean, after.mean)
     assert not torch.equal(prediction.log_var, after.log_var)
     for name, value in network.state_dict().items():
         size = D if name in ("weights.1", "biases.1") else None
-        assert torch.equal(before[name][..., :size], value[..., :size])
+        if not name.startswith("leverage."):
+            assert torch.equal(before[name][..., :size], value[..., :size])
         assert value.dtype == dtype
 
 
@@ -413,7 +430,7 @@ def test_outliers_that_no_variance_explains_do_not_decide() -> None:
         before = mixture_nll(network, x, target)
         moved = target.clone()
         moved[::400] += distance
-        solve_log_var_heads(network, x, moved)
+        solve(network, x, moved)
         assert mixture_nll(network, x, target) < before - 0.1
     assert torch.equal(near.weights[-1], far.weights[-1])
     assert torch.equal(near.biases[-1], far.biases[-1])
@@ -423,8 +440,8 @@ def test_only_so_many_rows_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_var_mixture, "MAX_ROWS", 100)
     network, thinned = network_of(2), network_of(2)
     x, target = held_out(network, num_rows=250)
-    metrics = solve_log_var_heads(network, x, target)
-    assert metrics == solve_log_var_heads(thinned, x[::3], target[::3])
+    metrics = solve(network, x, target)
+    assert metrics == solve(thinned, x[::3], target[::3])
     assert torch.equal(network.weights[-1], thinned.weights[-1])
     assert metrics["bilevel/outer_loss"] == pytest.approx(
         mixture_nll(network, x[::3], target[::3]), abs=1e-9
@@ -434,8 +451,43 @@ def test_only_so_many_rows_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
 @EACH_SIZE
 def test_a_single_row_changes_nothing(ensemble_size: int) -> None:
     network, untouched = network_of(ensemble_size), network_of(ensemble_size)
-    metrics = solve_log_var_heads(network, *held_out(network, num_rows=1))
+    metrics = solve(network, *held_out(network, num_rows=1))
     torch.testing.assert_close(network.weights[-1], untouched.weights[-1], rtol=0, atol=0)
     torch.testing.assert_close(network.biases[-1], untouched.biases[-1], rtol=0, atol=0)
     assert metrics["bilevel/outer_loss"] == metrics["bilevel/outer_loss_before"]
     assert metrics["bilevel/solver_residual"] == 1.0
+
+
+def unlike_the_others(network: GaussianEnsemble, num_far: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Held-out data, with some inputs far from all training data, where errors are large."""
+    x, _ = held_out(network, seed=seed)
+    far = torch.arange(0, len(x), len(x) // num_far)[:num_far]
+    x[far] *= 5.0
+    mean = predict(network, x).mean.mean(dim=0)
+    target = noisy(x.clamp(-3, 3), mean, seed + 1)
+    target[far] += 2.0 * normal(seed + 2, num_far, D)
+    return x, target
+
+
+@EACH_SIZE
+def test_predictions_far_from_the_training_data_are_uncertain(ensemble_size: int) -> None:
+    """Few held-out rows are enough to learn it, and rows nobody has seen profit."""
+    network, without = network_of(ensemble_size), network_of(ensemble_size)
+    data, unseen = (unlike_the_others(network, 12, seed) for seed in (20, 50))
+    solve(network, *data)
+    assert (slope(network) > 0.1).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_var_mixture, "SLOPE_PENALTY", 1e9)
+        solve(without, *data)
+    assert mixture_nll(network, *unseen) < mixture_nll(without, *unseen) - 0.1
+
+
+def test_calibration_is_judged_on_rows_that_heads_were_not_solved_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few rows and no ridge: on their own rows heads look better than they are."""
+    monkeypatch.setattr(log_var_head, "RIDGES", (1e-6,))
+    network = network_of(1)
+    solve(network, *held_out(network, num_rows=120))
+    unseen = held_out(network, num_rows=4000, seed=40)
+    assert coverage(network, *unseen).min() > COVERAGE - 0.03
