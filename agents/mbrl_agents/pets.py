@@ -119,6 +119,7 @@ class PETS(ModelBasedAgent):
             self.config.num_particles,
             self.config.propagation,
             self.terminal_value,
+            precision=self.config.planner.precision,
         )
 
     def _plan(

@@ -1,9 +1,18 @@
 """Members of a trained ensemble, prepared for many predictions in a row."""
 
+import math
+from copy import copy
+
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var, multi_layer
+from mbrl_bilevel.dynamics.ensemble import (
+    MAX_LOG_VAR,
+    MIN_LOG_VAR,
+    GaussianEnsemble,
+    bound_log_var,
+)
+from mbrl_bilevel.dynamics.fast_layers import MemberLayers, Precision, large_dtype
 from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.types import Gaussian
 
@@ -14,8 +23,9 @@ CONSTANT_LOG_VAR = -40.0
 class MemberModels:
     """P members (repetitions allowed) that map raw inputs to raw targets.
 
-    A copy of the parameters as they are now: gathered once instead of at every prediction, with
-    the normalisers folded into the first and the last layer.
+    A copy of the parameters as they are now, with the scales of the normalisers folded into the
+    first and the last layer; gradients reach the inputs alone. Predictions of many inputs are
+    fastest if equal members are next to each other in `indices`.
 
     Args:
         network: The ensemble of E members.
@@ -29,6 +39,7 @@ class MemberModels:
             predictions many steps ahead can run away. None: neither is held.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         network: GaussianEnsemble,
@@ -40,32 +51,44 @@ class MemberModels:
         learns_reward: bool,
         largest_log_var: Tensor | None = None,
     ) -> None:
-        size = network.target_size
-        self.state_size = size - int(learns_reward)
+        self._size = network.target_size
+        self.state_size = self._size - int(learns_reward)
         self.learns_reward = learns_reward
-        pairs = zip(network.weights, network.biases, strict=True)
-        self._layers = [(weight[indices], bias[indices]) for weight, bias in pairs]
-        weight, bias = self._layers[0]
-        weight = weight / input_normalizer.std[:, None]
-        self._layers[0] = (weight, bias - input_normalizer.mean @ weight[:, None])
-        weight, bias = self._layers[-1]
+        # Means are taken away and added outside of the layers: in bfloat16, they would cost
+        # the digits that matter.
+        self._center = input_normalizer.mean.clone()
+        self._shift = target_normalizer.mean.clone()
         # A target that has never varied is predicted as it is: a planner would take the network's
         # small errors there for differences between plans.
-        varies, shift = target_normalizer.varies, target_normalizer.mean
-        scale = target_normalizer.std * varies
-        mean_layer = (weight[..., :size] * scale, bias[..., :size] * scale + shift)
+        varies = target_normalizer.varies
         self._log_scale = (2 * target_normalizer.std.log()).where(varies, CONSTANT_LOG_VAR)
+        self._scale = (0.5 * self._log_scale).exp()
         self._log_var: Tensor | None = None
         self._largest = None if largest_log_var is None else largest_log_var[indices]
-        self._range = (input_normalizer.low, input_normalizer.high)
+        self._range = (input_normalizer.low.clone(), input_normalizer.high.clone())
+        weights = [weight.clone() for weight in network.weights]
+        biases = [bias.clone() for bias in network.biases]
+        weights[0] /= input_normalizer.std[:, None]
         if solution_log_var is not None:
-            self._layers[-1] = mean_layer
+            weights[-1], biases[-1] = weights[-1][..., : self._size], biases[-1][..., : self._size]
             self._log_var = solution_log_var[indices][:, None, :] + self._log_scale
-        else:
-            self._layers[-1] = (
-                torch.cat([mean_layer[0], weight[..., size:]], dim=-1),
-                torch.cat([mean_layer[1], bias[..., size:]], dim=-1),
-            )
+        weights[-1][..., : self._size] *= target_normalizer.std * varies
+        biases[-1][..., : self._size] *= target_normalizer.std * varies
+        leverage, root = network.leverage, None
+        if leverage is not None and leverage.is_active and solution_log_var is None:
+            root = leverage.root.clone()
+            self._slope, self._average = leverage.slope[indices], leverage.average[indices]
+        layers = list(zip(weights, biases, strict=True))
+        self._layers = MemberLayers(layers, indices, torch.float32, root)
+
+    def with_precision(self, precision: Precision) -> "MemberModels":
+        """Return the same members with large products on the CPU in another precision.
+
+        Predictions are float32 in either, and so are those that need a gradient.
+        """
+        other = copy(self)
+        other._layers = self._layers.with_dtype(large_dtype(precision))
+        return other
 
     def predict(self, inputs: Tensor) -> Gaussian:
         """Return the predictive Gaussians of raw targets; `log_var` broadcasts to `[P, N, D]`.
@@ -73,12 +96,9 @@ class MemberModels:
         Args:
             inputs: Raw `(obs, action features)`, `[P, N, D_x]`, row p for member `indices[p]`.
         """
-        if self._largest is not None:
-            inputs = inputs.clamp(*self._range)
-        output = multi_layer(inputs, self._layers)
+        mean, raw_log_var = self._outputs(inputs)
         if self._log_var is not None:
-            return Gaussian(output, self._log_var)
-        mean, raw_log_var = output.chunk(2, dim=-1)
+            return Gaussian(mean, self._log_var)
         log_var = bound_log_var(raw_log_var)
         if self._largest is not None:
             log_var = torch.minimum(log_var, self._largest)
@@ -95,9 +115,32 @@ class MemberModels:
             noise: Standard normal, broadcastable to `[P, N, D_obs]`; None: the mean is returned.
                 The reward is its mean in either case: a return needs no more.
         """
-        prediction = self.predict(torch.cat([obs, action], dim=-1))
-        delta = prediction.mean[..., : self.state_size]
+        mean, raw_log_var = self._outputs(torch.cat([obs, action], dim=-1))
+        next_obs = obs + mean[..., : self.state_size]
         if noise is not None:
-            delta = delta + noise * (0.5 * prediction.log_var[..., : self.state_size]).exp()
-        reward = prediction.mean[..., self.state_size] if self.learns_reward else None
-        return obs + delta, reward
+            next_obs = torch.addcmul(next_obs, noise, self._std(raw_log_var))
+        reward = mean[..., self.state_size] if self.learns_reward else None
+        return next_obs, reward
+
+    def _outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw means and, normalised and unbounded, log-variances (or nothing)."""
+        if self._largest is not None:
+            inputs = inputs.clamp(*self._range)
+        output, leverage = self._layers(inputs - self._center)
+        mean = output[..., : self._size] + self._shift
+        raw_log_var = output[..., self._size :].to(inputs.dtype)
+        if leverage is not None:
+            raw_log_var = raw_log_var + self._slope * (leverage - self._average)
+        return mean, raw_log_var
+
+    def _std(self, raw_log_var: Tensor) -> Tensor:
+        """Return the standard deviations of the raw state, `[P, N, D_obs]` or `[P, 1, D_obs]`."""
+        state = slice(self.state_size)
+        if self._log_var is not None:
+            return (0.5 * self._log_var[..., state]).exp()
+        # What `bound_log_var` bounds, without logarithms: its exponential is this sum.
+        smallest, span = math.exp(MIN_LOG_VAR), math.exp(MAX_LOG_VAR)
+        std = (smallest + span * (raw_log_var[..., state] - MAX_LOG_VAR).sigmoid()).sqrt()
+        if self._largest is not None:
+            std = torch.minimum(std, (0.5 * self._largest[..., state]).exp())
+        return std * self._scale[state]

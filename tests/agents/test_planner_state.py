@@ -5,11 +5,13 @@ from gymnasium import spaces
 from mbrl_agents.planning import (
     CEMConfig,
     ICEMConfig,
+    MPPIConfig,
     Planner,
     PlannerState,
     RandomShootingConfig,
     make_planner,
 )
+from mbrl_agents.planning.config import AnyPlannerConfig
 from mbrl_bilevel.data import ActionCodec
 from mbrl_bilevel.evaluation.episodes import BatchState
 
@@ -38,20 +40,19 @@ def test_the_evaluation_takes_it_for_the_state_of_a_batch() -> None:
     assert isinstance(numbered_state(), BatchState)
 
 
-@pytest.fixture(params=["cem", "icem", "random_shooting"])
-def config(request: pytest.FixtureRequest) -> ICEMConfig | CEMConfig | RandomShootingConfig:
-    configs: dict[str, ICEMConfig | CEMConfig | RandomShootingConfig] = {
+@pytest.fixture(params=["cem", "icem", "mppi", "random_shooting"])
+def config(request: pytest.FixtureRequest) -> AnyPlannerConfig:
+    configs: dict[str, AnyPlannerConfig] = {
         "cem": CEMConfig(horizon=3, population_size=12, num_elites=4),
         "icem": ICEMConfig(horizon=3, population_size=12, num_elites=4, kept_elites=0.5),
+        "mppi": MPPIConfig(horizon=3, population_size=12),
         "random_shooting": RandomShootingConfig(horizon=3, population_size=12),
     }
     return configs[request.param]
 
 
 @pytest.fixture(params=["box", "discrete"])
-def planner(
-    request: pytest.FixtureRequest, config: ICEMConfig | CEMConfig | RandomShootingConfig
-) -> Planner:
+def planner(request: pytest.FixtureRequest, config: AnyPlannerConfig) -> Planner:
     space = spaces.Box(-1.0, 1.0, (2,)) if request.param == "box" else spaces.Discrete(3)
     return make_planner(config, ActionCodec(space), torch.device("cpu"))
 

@@ -7,14 +7,17 @@ from torch import Tensor
 from mbrl_agents.planning import (
     CEM,
     ICEM,
+    MPPI,
     CEMConfig,
     ICEMConfig,
+    MPPIConfig,
     Planner,
     RandomShooting,
     RandomShootingConfig,
     make_planner,
 )
 from mbrl_agents.planning.base import finite_returns, shift
+from mbrl_agents.planning.config import AnyPlannerConfig
 from mbrl_bilevel.data import ActionCodec
 from tests.agents.known_returns import (
     BOX,
@@ -27,7 +30,7 @@ from tests.agents.known_returns import (
     generator,
 )
 
-CONFIGS: dict[str, ICEMConfig | CEMConfig | RandomShootingConfig] = {
+CONFIGS: dict[str, AnyPlannerConfig] = {
     "cem": CEMConfig(horizon=HORIZON, population_size=300, num_iterations=10, num_elites=20),
     "icem": ICEMConfig(
         horizon=HORIZON,
@@ -37,10 +40,18 @@ CONFIGS: dict[str, ICEMConfig | CEMConfig | RandomShootingConfig] = {
         noise_beta=0.5,
         population_decay=1.0,
     ),
+    "mppi": MPPIConfig(
+        horizon=HORIZON,
+        population_size=800,
+        num_iterations=12,
+        temperature=0.1,
+        noise_beta=0.0,
+        initial_std=0.3,
+    ),
     "random_shooting": RandomShootingConfig(horizon=HORIZON, population_size=1000),
 }
 ALL = sorted(CONFIGS)
-REFINING = ["cem", "icem"]
+REFINING = ["cem", "icem", "mppi"]
 
 
 def make(name: str, codec: ActionCodec = BOX) -> Planner:
@@ -48,7 +59,8 @@ def make(name: str, codec: ActionCodec = BOX) -> Planner:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("cem", CEM), ("icem", ICEM), ("random_shooting", RandomShooting)]
+    ("name", "expected"),
+    [("cem", CEM), ("icem", ICEM), ("mppi", MPPI), ("random_shooting", RandomShooting)],
 )
 def test_make_planner_takes_the_class_by_the_settings(name: str, expected: type) -> None:
     planner = make(name)

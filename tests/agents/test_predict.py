@@ -57,14 +57,14 @@ def test_the_noise_of_deterministic_predictions_changes_from_step_to_step() -> N
     for _ in range(3):
         action, state = agent.predict(OBS, state, deterministic=True)
         actions.append(action.item())
-    assert len(set(actions)) == 3
+    assert len(set(actions)) > 1  # two of them may be at the same bound
 
 
 def test_a_prediction_that_is_not_deterministic_draws_from_the_agents_generator() -> None:
     agent = small_pets().learn(20)
     before = agent.state_dict()["generator"].clone()
     actions = [agent.predict(OBS)[0].item() for _ in range(3)]
-    assert len(set(actions)) == 3
+    assert len(set(actions)) > 1  # two of them may be at the same bound
     assert not torch.equal(agent.state_dict()["generator"], before)
 
 

@@ -265,6 +265,13 @@ def test_returns_are_judged_by_the_same_propagation(propagation: Propagation) ->
         assert keep_theirs.all()
 
 
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
+def test_particles_of_a_member_are_side_by_side(propagation: Propagation) -> None:
+    model = box_model()
+    sampler(model, 7, propagation).returns(*start_and_plans(), generator())
+    assert model.rows.tolist() == sorted(model.rows.tolist())
+
+
 @pytest.mark.parametrize("propagation", ["tsinf", "mean"])
 def test_otherwise_particles_keep_their_member(propagation: Propagation) -> None:
     trajectories = sampler(box_model(), 6, propagation).trajectories(

@@ -12,23 +12,67 @@ from mbrl_bilevel.config.base import (
     StrictConfig,
     named,
 )
+from mbrl_bilevel.dynamics.fast_layers import Precision
 
 PopulationSize = Annotated[int, Field(ge=2)]
 
 
-class RandomShootingConfig(StrictConfig):
+class RefinementConfig(StrictConfig):
+    """Gradient ascent on the predicted return, from the best plans of a search (Box actions)."""
+
+    num_steps: PositiveInt = Field(default=5, description="steps of gradient ascent (Adam)")
+    lr: PositiveFloat = Field(default=0.1, description="step size; Box actions are scaled to -1..1")
+    num_plans: PositiveInt = Field(
+        default=4, description="plans that are refined: the result and the next best ones"
+    )
+
+
+class PlannerBaseConfig(StrictConfig):
+    """What all planners share."""
+
+    horizon: PositiveInt = Field(default=20, description="steps H planned ahead")
+    precision: Precision = Field(
+        default="float32",
+        description="of large products in the model, on the CPU; auto: bfloat16 where the "
+        "processor multiplies in it",
+    )
+    refinement: RefinementConfig | None = Field(
+        default=None, description="gradient ascent on the best plans, for Box actions; null: none"
+    )
+
+
+class RandomShootingConfig(PlannerBaseConfig):
     """Draws plans uniformly and takes the best."""
 
     name: Literal["random_shooting"] = "random_shooting"
-    horizon: PositiveInt = Field(default=20, description="steps H planned ahead")
     population_size: PopulationSize = Field(default=400, description="candidate plans")
 
 
-class CEMConfig(StrictConfig):
+class MPPIConfig(PlannerBaseConfig):
+    """Model predictive path integral control (Williams et al. 2017)."""
+
+    name: Literal["mppi"] = "mppi"
+    population_size: PopulationSize = Field(
+        default=128, description="candidate plans of an iteration"
+    )
+    num_iterations: PositiveInt = Field(default=4, description="averages, each around the last")
+    temperature: PositiveFloat = Field(
+        default=0.2,
+        description="of the weights exp(return / temperature), in standard deviations of the "
+        "candidates' returns: lower trusts the best plans alone",
+    )
+    noise_beta: NonNegativeFloat = Field(
+        default=2.0, description="colour of the noise over time: 0 white, 1 pink, 2 red"
+    )
+    initial_std: PositiveFloat = Field(
+        default=0.5, description="of Box actions, whose range is scaled to -1..1"
+    )
+
+
+class CEMConfig(PlannerBaseConfig):
     """Cross-entropy method."""
 
     name: Literal["cem"] = "cem"
-    horizon: PositiveInt = Field(default=20, description="steps H planned ahead")
     population_size: PopulationSize = Field(
         default=128, description="candidate plans of an iteration"
     )
@@ -91,6 +135,5 @@ class TerminalValueConfig(StrictConfig):
     )
 
 
-PlannerConfig = Annotated[
-    ICEMConfig | CEMConfig | RandomShootingConfig, Field(discriminator="name"), named("icem")
-]
+AnyPlannerConfig = ICEMConfig | CEMConfig | MPPIConfig | RandomShootingConfig
+PlannerConfig = Annotated[AnyPlannerConfig, Field(discriminator="name"), named("icem")]

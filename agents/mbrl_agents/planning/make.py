@@ -4,20 +4,44 @@ import torch
 
 from mbrl_agents.planning.base import Planner
 from mbrl_agents.planning.cem import CEM
-from mbrl_agents.planning.config import CEMConfig, ICEMConfig, RandomShootingConfig
+from mbrl_agents.planning.config import (
+    AnyPlannerConfig,
+    ICEMConfig,
+    MPPIConfig,
+    RandomShootingConfig,
+)
 from mbrl_agents.planning.icem import ICEM
+from mbrl_agents.planning.mppi import MPPI
 from mbrl_agents.planning.plans import CategoricalPlans, GaussianPlans, PlanDistribution
 from mbrl_agents.planning.random_shooting import RandomShooting
+from mbrl_agents.planning.refinement import Refined
 from mbrl_bilevel.data import ActionCodec
+from mbrl_bilevel.errors import ConfigError
 
 
-def make_planner(
-    config: ICEMConfig | CEMConfig | RandomShootingConfig, codec: ActionCodec, device: torch.device
-) -> Planner:
-    """Return the planner for an action space."""
+def make_planner(config: AnyPlannerConfig, codec: ActionCodec, device: torch.device) -> Planner:
+    """Return the planner for an action space.
+
+    Raises:
+        ConfigError: If plans of Discrete actions are to be refined.
+    """
+    planner = _search(config, codec, device)
+    if config.refinement is None:
+        return planner
+    if codec.is_discrete:
+        raise ConfigError(
+            f"invalid value for 'planner.refinement': {config.refinement.model_dump()}; allowed "
+            "with Discrete actions: null (gradients need Box actions)"
+        )
+    return Refined(planner, config.refinement)
+
+
+def _search(config: AnyPlannerConfig, codec: ActionCodec, device: torch.device) -> Planner:
     if isinstance(config, RandomShootingConfig):
         return RandomShooting(config, _plans(codec, 1.0, device))
     plans = _plans(codec, config.initial_std, device)
+    if isinstance(config, MPPIConfig):
+        return MPPI(config, plans)
     return ICEM(config, plans) if isinstance(config, ICEMConfig) else CEM(config, plans)
 
 

@@ -41,6 +41,10 @@ class PlanDistribution(Protocol):
         """Return centre and spread fitted to elites `[B, K, H, A]`, mixed with the old ones."""
         ...
 
+    def average(self, plans: Tensor, weights: Tensor) -> Tensor:
+        """Return the centre of plans `[B, C, H, A]` with weights `[B, C]` that sum to one."""
+        ...
+
     def as_plan(self, center: Tensor) -> Tensor:
         """Return the plan that the centre stands for, `[B, H, A]`."""
         ...
@@ -78,6 +82,9 @@ class GaussianPlans:
     ) -> tuple[Tensor, Tensor]:
         new_center, new_spread = elites.mean(dim=1), elites.std(dim=1, correction=0)
         return new_center.lerp(center, momentum), new_spread.lerp(spread, momentum)
+
+    def average(self, plans: Tensor, weights: Tensor) -> Tensor:
+        return (weights[:, :, None, None] * plans).sum(dim=1)
 
     def as_plan(self, center: Tensor) -> Tensor:
         return center
@@ -117,8 +124,13 @@ class CategoricalPlans:
     def refit(
         self, elites: Tensor, center: Tensor, spread: Tensor, momentum: float
     ) -> tuple[Tensor, Tensor]:
-        probabilities = elites.mean(dim=1).lerp(center, momentum)
-        return probabilities.lerp(self.prior_center(*center.shape[:2]), PROBABILITY_FLOOR), spread
+        return self._above_the_floor(elites.mean(dim=1).lerp(center, momentum)), spread
+
+    def average(self, plans: Tensor, weights: Tensor) -> Tensor:
+        return self._above_the_floor((weights[:, :, None, None] * plans).sum(dim=1))
 
     def as_plan(self, center: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(center.argmax(dim=-1), self.size).to(center.dtype)
+
+    def _above_the_floor(self, probabilities: Tensor) -> Tensor:
+        return probabilities.lerp(self.prior_center(*probabilities.shape[:2]), PROBABILITY_FLOOR)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
-from mbrl_bilevel.dynamics import DynamicsModel
+from mbrl_bilevel.dynamics import DynamicsModel, MemberModels
+from mbrl_bilevel.dynamics.fast_layers import Precision
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
 Propagation = Literal["ts1", "tsinf", "mean"]
@@ -31,6 +32,8 @@ class TrajectorySampler:
         propagation: See above.
         terminal_value: What the state at the end of a plan is worth; None: nothing. With it, later
             rewards count less, by its discount.
+        precision: Of the model's large products on the CPU, when plans are judged; see
+            `large_dtype` for `auto`. States, rewards and gradients are float32 in any case.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class TrajectorySampler:
         num_particles: int,
         propagation: Propagation,
         terminal_value: TerminalValue | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.model = model
         self.reward_fn = reward_fn
@@ -48,26 +52,33 @@ class TrajectorySampler:
         self.num_particles = num_particles
         self.propagation = propagation
         self.terminal_value = terminal_value
+        self.precision = precision
 
-    @torch.inference_mode()
     def returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean predicted return of each plan, `[B, C]`.
 
         Rewards count up to and including the step that terminates; a plan that does not end is
-        worth its terminal value on top.
+        worth its terminal value on top. Returns can be differentiated by the plans if these
+        require a gradient: through states and rewards, not through when a plan ends.
 
         Args:
             obs: `[B, D_obs]`.
             plans: Action features `[B, C, H, A]`.
             generator: Of members and noise; on the CPU.
         """
+        if torch.is_grad_enabled() and plans.requires_grad:
+            return self._returns(obs, plans, generator)
+        with torch.inference_mode():
+            return self._returns(obs, plans, generator)
+
+    def _returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:
         batch_size, num_plans, horizon, _ = plans.shape
         start = obs[:, None, :].expand(-1, num_plans, -1).reshape(1, batch_size * num_plans, -1)
         actions = plans.reshape(batch_size * num_plans, horizon, -1)
         total = torch.zeros(self.num_particles, batch_size * num_plans, device=obs.device)
         alive: Tensor | None = None  # before anything has ended
         current = start.expand(self.num_particles, -1, -1)
-        moving = self.model.members(self._members(generator))
+        moving = self._moving(generator)
         noise = self._noise(horizon, generator)
         discount = 1.0 if self.terminal_value is None else self.terminal_value.discount
         for t in range(horizon):
@@ -132,10 +143,17 @@ class TrajectorySampler:
             visited = torch.cat([visited, current], dim=1)
         return visited
 
+    def _moving(self, generator: torch.Generator) -> MemberModels:
+        """Return the members that plans are judged by."""
+        members = self.model.members(self._members(generator))
+        return members if self.precision == "float32" else members.with_precision(self.precision)
+
     def _members(self, generator: torch.Generator) -> Tensor:
+        """Return which member is at each particle's place, `[P]`, equal ones side by side."""
         elites = self.model.elite_indices
         order = self._shuffled(len(elites), generator)
-        return elites[order[torch.arange(self.num_particles, device=elites.device) % len(elites)]]
+        places = torch.arange(self.num_particles, device=elites.device) % len(elites)
+        return elites[order[places]].sort().values
 
     def _shuffled(self, size: int, generator: torch.Generator) -> Tensor:
         return torch.randperm(size, generator=generator).to(self.model.elite_indices.device)

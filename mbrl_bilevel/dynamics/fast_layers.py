@@ -1,0 +1,201 @@
+"""Layers of an ensemble's members, evaluated as fast as the processor allows.
+
+On the CPU, large products go one member after the other through oneDNN's linear layer, which adds
+the bias and applies SiLU while the product is still in the cache. PyTorch has no public name for
+it: where it is missing, or does not compute what it should, ordinary linear layers take its place.
+Everything else - small products, float64, other devices, inputs that need a gradient - is one
+batched product a layer.
+"""
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
+from mbrl_bilevel.dynamics.leverage import log_leverage
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+MIN_WORK = 2**22
+"""Multiplications in a layer from which on one member at a time is faster (measured: calls of
+oneDNN cost some 30 us, which smaller products do not win back)."""
+
+CHECK_SHAPE = (33, 24, 40)
+"""Rows, inputs and outputs of the layer that oneDNN is checked on: no multiples of its blocks."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive places `start` to `stop` of the same member."""
+
+    member: int
+    start: int
+    stop: int
+
+
+class MemberLayers:
+    """P networks (members of M, repetitions allowed) with SiLU between their layers.
+
+    The fewer changes of member there are from one place to the next, the larger the products.
+
+    Args:
+        layers: Weights `[M, in, out]` and biases `[M, 1, out]`.
+        indices: Which member is at which place, `[P]`.
+        dtype: Of large products on the CPU, `torch.float32` or `torch.bfloat16`; all others are
+            computed in the weights' own.
+        leverage_root: `[M, F + 1, F + 1]`; see `log_leverage`. None: no leverage is computed.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        indices: Tensor,
+        dtype: torch.dtype,
+        leverage_root: Tensor | None = None,
+    ) -> None:
+        self._layers = layers
+        self._indices = indices
+        self._dtype = dtype
+        self._leverage_root = leverage_root
+        self._gathered: Layers | None = None
+        self._packed: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._runs: list[_Run] | None = None
+        self._work_a_row = sum(weight[0].numel() for weight, _ in layers) / len(layers)
+
+    def with_dtype(self, dtype: torch.dtype) -> "MemberLayers":
+        """Return the same networks with large products in another `dtype`."""
+        return MemberLayers(self._layers, self._indices, dtype, self._leverage_root)
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return outputs `[P, N, out]` for inputs `[P, N, in]`, and log-leverages `[P, N, 1]`.
+
+        Outputs are in the inputs' dtype or in `dtype`.
+        """
+        if self._is_large(inputs):
+            return self._one_after_the_other(inputs)
+        return self._all_at_once(inputs)
+
+    def _all_at_once(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self._gathered is None:
+            self._gathered = [(w[self._indices], b[self._indices]) for w, b in self._layers]
+        *hidden, (weight, bias) = self._gathered
+        features = functional.silu(multi_layer(inputs, hidden))
+        leverage = None
+        if self._leverage_root is not None:
+            leverage = log_leverage(features, self._leverage_root[self._indices])
+        return torch.baddbmm(bias, features, weight), leverage
+
+    def _is_large(self, inputs: Tensor) -> bool:
+        if not inputs.is_cpu or inputs.dtype != torch.float32:
+            return False
+        if torch.is_grad_enabled() and inputs.requires_grad:
+            return False
+        rows = inputs.shape[0] * inputs.shape[1] / len(self._all_runs())
+        return rows * self._work_a_row >= MIN_WORK
+
+    def _one_after_the_other(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        outputs: list[Tensor] = []
+        leverages: list[Tensor] = []
+        for run in self._all_runs():
+            x = inputs[run.start : run.stop].flatten(0, 1).to(self._dtype)
+            *hidden, (weight, bias) = self._pack(run.member)
+            for hidden_weight, hidden_bias in hidden:
+                x = _linear(x, hidden_weight, hidden_bias, silu=True)
+            outputs.append(_linear(x, weight, bias, silu=False))
+            if self._leverage_root is not None:
+                # In float32: what is rare in the training data has small features, which count.
+                root = self._leverage_root[run.member, None]
+                leverages.append(log_leverage(x[None].float(), root)[0])
+        shape = (*inputs.shape[:2], -1)
+        leverage = torch.cat(leverages).reshape(shape) if leverages else None
+        return torch.cat(outputs).reshape(shape), leverage
+
+    def _all_runs(self) -> list[_Run]:
+        if self._runs is None:
+            self._runs = []
+            start = 0
+            for member, places in itertools.groupby(self._indices.tolist()):
+                stop = start + len(list(places))
+                self._runs.append(_Run(member, start, stop))
+                start = stop
+        return self._runs
+
+    def _pack(self, member: int) -> list[tuple[Tensor, Tensor]]:
+        """Return a member's layers as `_linear` takes them."""
+        if member not in self._packed:
+            fused = has_fused_linear(self._dtype)
+            layers = []
+            for weights, biases in self._layers:
+                weight = weights[member].t().contiguous().to(self._dtype)
+                if fused:
+                    weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+                layers.append((weight, biases[member, 0].to(self._dtype)))
+            self._packed[member] = layers
+        return self._packed[member]
+
+
+def large_dtype(precision: Precision) -> torch.dtype:
+    """Return the dtype of large products on the CPU.
+
+    `auto` is bfloat16 where the processor multiplies in it, float32 elsewhere. The processor's
+    instructions decide, not a stopwatch: with a measured choice, one seed could give two results on
+    one machine. On those processors bfloat16 takes half to two thirds of the time; on others its
+    products are emulated, and slower.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if multiplies_bfloat16() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Return whether this processor multiplies in bfloat16 (AVX-512 BF16, AMX), by oneDNN."""
+    if not has_fused_linear(torch.bfloat16):
+        return False
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # not in older versions
+    capabilities: dict[str, bool] = get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@cache
+def has_fused_linear(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN's linear layer is there and right, by one small example."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    rows, fan_in, fan_out = CHECK_SHAPE
+    # Numbers without a generator: spread over -1 to 1, and no two rows alike.
+    x = torch.linspace(0, 100, rows * fan_in).sin().reshape(rows, fan_in)
+    weight = torch.linspace(1, 90, fan_out * fan_in).cos().reshape(fan_out, fan_in)
+    bias = torch.linspace(-1, 1, fan_out)
+    low = [tensor.to(dtype) for tensor in (x, weight, bias)]
+    expected = functional.linear(*(tensor.float() for tensor in low))
+    # One rounding of the result to `dtype`, and sums in another order.
+    tolerance = max(2 * torch.finfo(dtype).eps, 1e-5)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(low[1])
+        for silu in (False, True):
+            found = _fused_linear(low[0], packed, low[2], silu=silu).float()
+            wanted = functional.silu(expected) if silu else expected
+            if not torch.allclose(found, wanted, rtol=tolerance, atol=tolerance):
+                return False
+    except (AttributeError, RuntimeError, TypeError):  # not in this build, or called otherwise
+        return False
+    return True
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
+    if has_fused_linear(x.dtype):
+        return _fused_linear(x, weight, bias, silu=silu)
+    output = functional.linear(x, weight, bias)
+    return functional.silu(output, inplace=True) if silu else output
+
+
+def _fused_linear(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
+    activation = "swish" if silu else "none"
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+    return output
