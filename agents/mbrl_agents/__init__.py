@@ -2,7 +2,27 @@
 
 from mbrl_agents.base import ModelBasedAgent
 from mbrl_agents.config import AgentConfig, PETSConfig
+from mbrl_agents.dyna import Dyna
+from mbrl_agents.imagination import LearnedVecEnv, LearnedVectorEnv
+from mbrl_agents.maac import MAAC, MAACConfig
+from mbrl_agents.mbpo import MBPO
 from mbrl_agents.pets import PETS
+from mbrl_agents.policies.config import DynaConfig, MBPOConfig
 from mbrl_bilevel.callbacks import Callback, CallbackList
 
-__all__ = ["PETS", "AgentConfig", "Callback", "CallbackList", "ModelBasedAgent", "PETSConfig"]
+__all__ = [
+    "MAAC",
+    "MBPO",
+    "PETS",
+    "AgentConfig",
+    "Callback",
+    "CallbackList",
+    "Dyna",
+    "DynaConfig",
+    "LearnedVecEnv",
+    "LearnedVectorEnv",
+    "MAACConfig",
+    "MBPOConfig",
+    "ModelBasedAgent",
+    "PETSConfig",
+]
