@@ -93,11 +93,15 @@ REFUSED: list[tuple[int, list[str], list[str]]] = [
         ["objective=nl"],
         ["'objective.name': 'nl', did you mean 'nll'?", "mse, nll, beta_nll, pg, bilevel"],
     ),
-    (2, ["agent.name=pet"], ["'agent.name': 'pet', did you mean 'pets'?", "allowed: pets"]),
+    (
+        2,
+        ["agent.name=pet"],
+        ["'agent.name': 'pet', did you mean 'pets'?", "allowed: dyna, maac, mbpo, pets"],
+    ),
     (
         2,
         ["agent.planner=icm"],
-        ["'agent.planner.name': 'icm', did you mean 'icem'?", "icem, cem, random_shooting"],
+        ["'agent.planner.name': 'icm', did you mean 'icem'?", "icem, cem, mppi, random_shooting"],
     ),
     (2, ["env.id=Pendulm-v1"], ["env.id='Pendulm-v1'", "Did you mean: `Pendulum`"]),
     (2, ["env.id=Pendulum-v9"], ["env.id='Pendulum-v9'", "versioned environments: [ `v1` ]"]),
@@ -133,7 +137,7 @@ CONFIG_REFUSED: list[tuple[list[str], list[str]]] = [
     (["missing.yaml"], ["configuration file 'missing.yaml' does not exist"]),
     (["broken.yaml"], ["cannot read configuration broken.yaml", "line 2"]),
     (["list.yaml"], ["configuration list.yaml must be a mapping"]),
-    (["empty.yaml"], ["missing key 'agent.name'; allowed: pets"]),
+    (["empty.yaml"], ["missing key 'agent.name'; allowed: dyna, maac, mbpo, pets"]),
     (["no_steps.yaml"], ["missing key 'total_timesteps': it has no default"]),
 ]
 
