@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mbrl_agents.base import ModelBasedAgent
+from mbrl_agents.outcomes import Outcomes
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.errors import ConfigError, MBRLError
 from mbrl_bilevel.types import Gaussian, RewardFn, TerminationFn
@@ -112,8 +113,7 @@ class LearnedDynamics(ImaginedDynamics):
         if reward_fn is None and not model.learns_reward:
             raise ConfigError("reward_fn=None, but the model learns no reward; give a function")
         self.model = model
-        self.reward_fn = reward_fn
-        self.termination_fn = termination_fn
+        self.outcomes = Outcomes(model.codec, reward_fn, termination_fn)
         self.uncertainty_penalty = uncertainty_penalty
         self.uncertainty = uncertainty
         self.deterministic = deterministic
@@ -159,10 +159,13 @@ class LearnedDynamics(ImaginedDynamics):
         if not self.deterministic:
             noise = torch.randn(obs.shape, generator=generator, device=obs.device)
             next_obs = next_obs + noise * (0.5 * log_var[:, :size]).exp()
-        reward = self._reward(obs, action, next_obs, mean)
+        learned_reward = mean[:, size] if self.model.learns_reward else None
+        reward = self.outcomes.reward(obs, action, next_obs, learned_reward)
         if self.uncertainty_penalty > 0:
             reward = reward - self.uncertainty_penalty * uncertainty
-        terminated = self._terminated(obs, action, next_obs)
+        terminated = self.outcomes.terminated(obs, action, next_obs, self._termination)
+        if terminated is None:
+            terminated = torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
         return ImaginedStep(next_obs, reward, terminated, uncertainty)
 
     def _draw_slots(self, num_envs: int, generator: torch.Generator) -> Tensor:
@@ -202,19 +205,6 @@ class LearnedDynamics(ImaginedDynamics):
         means = every.mean[..., : self.model.obs_size]
         distances: Tensor = torch.linalg.vector_norm(means - means.mean(dim=0), dim=-1)
         return distances.amax(dim=0)
-
-    def _reward(self, obs: Tensor, action: Tensor, next_obs: Tensor, mean: Tensor) -> Tensor:
-        if self.reward_fn is None:
-            return mean[:, self.model.obs_size]
-        return self.reward_fn(obs, self.model.codec.decode(action), next_obs)
-
-    def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-        if self.termination_fn is not None:
-            return self.termination_fn(obs, self.model.codec.decode(action), next_obs)
-        if self._termination is not None:
-            terminated: Tensor = self._termination(obs, action, next_obs)
-            return terminated
-        return torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
 
 
 def _norm_of_std(log_var: Tensor) -> Tensor:

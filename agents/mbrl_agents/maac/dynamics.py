@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mbrl_agents.outcomes import Outcomes
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.types import RewardFn, TerminationFn
@@ -28,8 +29,7 @@ class DifferentiableModel:
         termination_fn: TerminationFn | None,
     ) -> None:
         self.model = model
-        self.reward_fn = reward_fn
-        self.termination_fn = termination_fn
+        self.outcomes = Outcomes(model.codec, reward_fn, termination_fn)
         self._num_members = len(model.elite_indices)
         self._members = model.members(model.elite_indices)
 
@@ -44,21 +44,16 @@ class DifferentiableModel:
         ]
         next_blocks, learned = self._members.step(*blocks)
         next_obs = next_blocks.flatten(0, 1)[:num_rows]
-        if self.reward_fn is not None:
-            reward = self.reward_fn(obs, self.model.codec.decode(action), next_obs)
-        else:
-            assert learned is not None
-            reward = learned.flatten(0, 1)[:num_rows]
+        learned_reward = None if learned is None else learned.flatten(0, 1)[:num_rows]
+        reward = self.outcomes.reward(obs, action, next_obs, learned_reward)
         return next_obs, reward, self._terminated(obs, action, next_obs)
 
     @torch.no_grad()
     def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-        if self.termination_fn is not None:
-            return self.termination_fn(obs, self.model.codec.decode(action), next_obs)
-        if self.model.termination is not None:
-            ended: Tensor = self.model.termination(obs, action, next_obs)
-            return ended
-        return torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
+        ended = self.outcomes.terminated(obs, action, next_obs, self.model.termination)
+        if ended is None:
+            return torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
+        return ended
 
 
 def check_differentiable(reward_fn: RewardFn, model: DynamicsModel) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mbrl_agents.outcomes import Outcomes
 from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
 from mbrl_bilevel.dynamics import DynamicsModel, MemberModels
 from mbrl_bilevel.dynamics.fast_layers import Precision
@@ -47,8 +48,7 @@ class TrajectorySampler:
         precision: Precision = "float32",
     ) -> None:
         self.model = model
-        self.reward_fn = reward_fn
-        self.termination_fn = termination_fn
+        self.outcomes = Outcomes(model.codec, reward_fn, termination_fn)
         self.num_particles = num_particles
         self.propagation = propagation
         self.terminal_value = terminal_value
@@ -89,12 +89,12 @@ class TrajectorySampler:
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
             next_obs, reward = moving.step(current, action, step_noise)
-            gain = self._reward(current, action, next_obs, reward)
+            gain = self.outcomes.reward(current, action, next_obs, reward)
             if self.terminal_value is not None:
                 gain = discount**t * gain
             # Not a product: what a model predicts beyond the end may be nan.
             total += gain if alive is None else torch.where(alive, gain, 0.0)
-            ended = self._terminated(current, action, next_obs)
+            ended = self.outcomes.terminated(current, action, next_obs, self.model.termination)
             if ended is not None:
                 alive = ~ended if alive is None else alive & ~ended
             current = next_obs
@@ -118,11 +118,11 @@ class TrajectorySampler:
         start = start.expand(len(elites), -1, -1)
         action = actions.reshape(1, num_actions * num_states, -1).expand(len(elites), -1, -1)
         next_obs, reward = self.model.members(elites).step(start, action, None)
-        ended = self._terminated(start, action, next_obs)
+        ended = self.outcomes.terminated(start, action, next_obs, self.model.termination)
         if ended is None:
             ended = torch.zeros(shape, dtype=torch.bool, device=obs.device)
         return Imagined(
-            self._reward(start, action, next_obs, reward).reshape(shape),
+            self.outcomes.reward(start, action, next_obs, reward).reshape(shape),
             next_obs.reshape(*shape, -1),
             ended.reshape(shape),
         )
@@ -163,19 +163,3 @@ class TrajectorySampler:
             return None
         shape = (horizon, self.num_particles, 1, self.model.obs_size)
         return torch.randn(shape, generator=generator).to(self.model.elite_indices.device)
-
-    def _reward(
-        self, obs: Tensor, action: Tensor, next_obs: Tensor, learned: Tensor | None
-    ) -> Tensor:
-        if self.reward_fn is not None:
-            return self.reward_fn(obs, self.model.codec.decode(action), next_obs)
-        assert learned is not None
-        return learned
-
-    def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor | None:
-        if self.termination_fn is not None:
-            return self.termination_fn(obs, self.model.codec.decode(action), next_obs)
-        if self.model.termination is not None:
-            ended: Tensor = self.model.termination(obs, action, next_obs)
-            return ended
-        return None
