@@ -98,6 +98,15 @@ def multi_layer(x: Tensor, layers: Layers) -> Tensor:
     return torch.baddbmm(bias, x, weight)
 
 
+def bounded_std(raw: Tensor) -> Tensor:
+    """Return the standard deviations `exp(bound_log_var(raw) / 2)`.
+
+    Without logarithms: the exponential of what is bounded softly on both sides is this sum.
+    """
+    smallest, span = math.exp(MIN_LOG_VAR), math.exp(MAX_LOG_VAR)
+    return (smallest + span * (raw - MAX_LOG_VAR).sigmoid()).sqrt()
+
+
 def bound_log_var(raw: Tensor) -> Tensor:
     """Return `raw` softly held between `MIN_LOG_VAR` and `MAX_LOG_VAR`."""
     upper = MAX_LOG_VAR - functional.softplus(MAX_LOG_VAR - raw)

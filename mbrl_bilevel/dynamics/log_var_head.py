@@ -35,6 +35,12 @@ class HeadProblem:
     weights: Tensor
     penalties: Tensor
 
+    @property
+    def halves(self) -> tuple[slice, slice]:
+        """The rows in two parts that follow one another: episodes are mostly on one side."""
+        half = len(self.features) // 2
+        return slice(0, half), slice(half, None)
+
     def rows(self, rows: slice) -> "HeadProblem":
         parts = (self.squared_residuals[rows], self.bound, self.weights[rows], self.penalties)
         return HeadProblem(self.features[rows], *parts)
@@ -93,11 +99,10 @@ def cross_validated(problem: HeadProblem, start: Tensor) -> tuple[Tensor, float 
     Returns:
         Head and ridge; None with the head at the start.
     """
-    half = len(problem.features) // 2
-    if half == 0:
+    if len(problem.features) < 2:
         return start, None
-    halves = problem.rows(slice(0, half)), problem.rows(slice(half, None))
-    folds = (halves, halves[::-1])
+    first, second = (problem.rows(rows) for rows in problem.halves)
+    folds = ((first, second), (second, first))
 
     def judged(ridge: float) -> float:
         scores = [

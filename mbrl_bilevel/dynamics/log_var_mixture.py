@@ -157,12 +157,8 @@ def _as_a_mixture(
 def _out_of_fold(
     problems: list[HeadProblem], starts: list[Tensor], ridges: list[float | None]
 ) -> Tensor:
-    """Outputs `[E, N, D]` for each half of the rows, of heads solved for on the other half.
-
-    The halves follow one another: rows of one episode are alike, and mostly on one side.
-    """
-    half = len(problems[0].features) // 2
-    halves = (slice(0, half), slice(half, None))
+    """Outputs `[E, N, D]` for each half of the rows, of heads solved for on the other half."""
+    halves = problems[0].halves
     outputs = []
     for own, other in (halves, halves[::-1]):
         learned_from = [problem.rows(other) for problem in problems]

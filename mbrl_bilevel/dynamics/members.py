@@ -1,17 +1,11 @@
 """Members of a trained ensemble, prepared for many predictions in a row."""
 
-import math
 from copy import copy
 
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics.ensemble import (
-    MAX_LOG_VAR,
-    MIN_LOG_VAR,
-    GaussianEnsemble,
-    bound_log_var,
-)
+from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var, bounded_std
 from mbrl_bilevel.dynamics.fast_layers import MemberLayers, Precision, large_dtype
 from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.types import Gaussian
@@ -138,9 +132,7 @@ class MemberModels:
         state = slice(self.state_size)
         if self._log_var is not None:
             return (0.5 * self._log_var[..., state]).exp()
-        # What `bound_log_var` bounds, without logarithms: its exponential is this sum.
-        smallest, span = math.exp(MIN_LOG_VAR), math.exp(MAX_LOG_VAR)
-        std = (smallest + span * (raw_log_var[..., state] - MAX_LOG_VAR).sigmoid()).sqrt()
+        std = bounded_std(raw_log_var[..., state])
         if self._largest is not None:
             std = torch.minimum(std, (0.5 * self._largest[..., state]).exp())
         return std * self._scale[state]

@@ -1,23 +1,10 @@
-"""Recorded episodes for experiments, as their settings ask for them."""
+"""Which recorded transitions an experiment takes."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mbrl_bilevel.config.dataset import DatasetConfig
-from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
+from mbrl_bilevel.data.datasets import EpisodeDataset
 from mbrl_bilevel.runs import derive_seed
-
-MEGABYTE = 2**20
-
-
-def open_dataset(config: DatasetConfig) -> EpisodeDataset:
-    """Read the dataset that settings name.
-
-    Raises:
-        DatasetError: There is none, or it is damaged.
-    """
-    memory_limit = config.memory_mb * MEGABYTE
-    return load_episodes(config.path, download=config.download, memory_limit=memory_limit)
 
 
 def some_rows(

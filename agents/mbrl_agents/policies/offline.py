@@ -6,11 +6,9 @@ import gymnasium as gym
 
 from mbrl_bilevel.config import DatasetConfig
 from mbrl_bilevel.data import ReplayBuffer
-from mbrl_bilevel.data.datasets import load_episodes
+from mbrl_bilevel.data.datasets import open_dataset
 from mbrl_bilevel.environments import env_name
 from mbrl_bilevel.errors import DatasetError
-
-MEGABYTE = 2**20
 
 
 def record_dataset(config: DatasetConfig, env: gym.Env[Any, Any], buffer: ReplayBuffer) -> None:
@@ -20,9 +18,7 @@ def record_dataset(config: DatasetConfig, env: gym.Env[Any, Any], buffer: Replay
         ConfigError: If there is no such dataset.
         DatasetError: If it is damaged, or its spaces are not those of `env`.
     """
-    dataset = load_episodes(
-        config.path, download=config.download, memory_limit=config.memory_mb * MEGABYTE
-    )
+    dataset = open_dataset(config)
     for name in ("observation_space", "action_space"):
         recorded, expected = getattr(dataset, name), getattr(env, name)
         if type(recorded) is not type(expected) or recorded.shape != expected.shape:

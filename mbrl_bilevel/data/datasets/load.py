@@ -2,11 +2,20 @@
 
 from pathlib import Path
 
+from mbrl_bilevel.config import DatasetConfig
 from mbrl_bilevel.data.datasets.arrays import DEFAULT_MEMORY_LIMIT
 from mbrl_bilevel.data.datasets.dataset import EpisodeDataset
 from mbrl_bilevel.data.datasets.locate import find_dataset
 from mbrl_bilevel.data.datasets.minari_reader import read_minari
 from mbrl_bilevel.data.datasets.npz_reader import read_npz
+
+MEGABYTE = 2**20
+
+
+def open_dataset(config: DatasetConfig) -> EpisodeDataset:
+    """Read the dataset that settings name; raises what `load_episodes` does."""
+    memory_limit = config.memory_mb * MEGABYTE
+    return load_episodes(config.path, download=config.download, memory_limit=memory_limit)
 
 
 def load_episodes(

@@ -13,7 +13,7 @@ import torch
 from mbrl_bilevel.config import to_yaml
 from mbrl_bilevel.config.fit import FitConfig
 from mbrl_bilevel.data import ActionCodec
-from mbrl_bilevel.data.datasets import EpisodeDataset
+from mbrl_bilevel.data.datasets import EpisodeDataset, open_dataset
 from mbrl_bilevel.experiments.fit.fans import Fan, FanRecorder, liveliest_dims, save_fan
 from mbrl_bilevel.experiments.fit.jobs import (
     RESULTS_FILE,
@@ -36,7 +36,6 @@ from mbrl_bilevel.experiments.fit.resume import (
     open_fit,
 )
 from mbrl_bilevel.experiments.fit.training import train_model
-from mbrl_bilevel.experiments.recorded import open_dataset
 from mbrl_bilevel.runs import (
     MetricsLogger,
     RunDir,

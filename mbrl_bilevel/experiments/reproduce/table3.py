@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mbrl_bilevel.config.table3 import Table3Config
 from mbrl_bilevel.data import ActionCodec
-from mbrl_bilevel.data.datasets import EpisodeDataset
+from mbrl_bilevel.data.datasets import EpisodeDataset, open_dataset
 from mbrl_bilevel.errors import DatasetError, MBRLError
-from mbrl_bilevel.experiments.recorded import open_dataset, some_rows
+from mbrl_bilevel.experiments.recorded import some_rows
 from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
 from mbrl_bilevel.experiments.reproduce.table3_methods import METHODS
 from mbrl_bilevel.experiments.reproduce.table3_plot import error_and_likelihood
