@@ -11,7 +11,7 @@ from mbrl_agents.imagination import LearnedVecEnv
 from mbrl_agents.policies import make_algorithm
 from mbrl_agents.policies.agent import PolicyAgent
 from mbrl_agents.policies.config import DynaConfig
-from mbrl_agents.policies.replay import RealTransitions, SB3BufferWithReal
+from mbrl_agents.policies.replay import SB3BufferWithReal
 from mbrl_bilevel.runs import derive_seed, generator_state, set_generator_state
 
 
@@ -37,7 +37,6 @@ class Dyna(PolicyAgent):
             seed=derive_seed(self.seed, "rollouts"),
             device=self.device,
         )
-        self.real = RealTransitions(self.model.obs_size, self.codec, self.generator)
         self.algorithm = make_algorithm(
             self.config.algorithm.name,
             self.imagined_env,
@@ -86,6 +85,4 @@ class Dyna(PolicyAgent):
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         super()._load_own_state(state)
-        self.real.clear()
-        self.real.catch_up(self.buffer)
         set_generator_state(self.imagined_env.batch.generator, state["rollouts"])

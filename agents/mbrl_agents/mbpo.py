@@ -13,7 +13,7 @@ from mbrl_agents.policies import SpacesOnly, make_algorithm
 from mbrl_agents.policies.agent import PolicyAgent
 from mbrl_agents.policies.config import MBPOConfig
 from mbrl_agents.policies.offline import record_dataset
-from mbrl_agents.policies.replay import MixedReplay, RealTransitions
+from mbrl_agents.policies.replay import MixedReplay
 from mbrl_agents.policies.transitions import TransitionRing
 from mbrl_bilevel.callbacks import Callback
 from mbrl_bilevel.errors import ConfigError
@@ -60,7 +60,6 @@ class MBPO(PolicyAgent):
         assert isinstance(algorithm, SAC)
         self.algorithm = algorithm
         obs_size = self.model.obs_size
-        self.real = RealTransitions(obs_size, self.codec, self.generator)
         self.imagined = TransitionRing(1, obs_size, self.codec, self.generator)
         self.algorithm.replay_buffer = MixedReplay(  # type: ignore[assignment]
             self.real, self.imagined, self.config.real_data_ratio
@@ -165,7 +164,5 @@ class MBPO(PolicyAgent):
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         super()._load_own_state(state)
-        self.real.clear()
-        self.real.catch_up(self.buffer)
         self.imagined.load_state_dict(state["imagined"])
         set_generator_state(self.rollouts.generator, state["rollouts"])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mbrl_agents.planning.plans import CategoricalPlans, GaussianPlans, PlanDistribution
+from mbrl_agents.planning import make_plans
 from mbrl_bilevel.data import ActionCodec
 
 
@@ -15,10 +15,6 @@ def random_features(codec: ActionCodec, num_actions: int, generator: torch.Gener
         num_actions: N.
         generator: On the CPU.
     """
-    plans: PlanDistribution = (
-        CategoricalPlans(codec.size, codec.device)
-        if codec.is_discrete
-        else GaussianPlans(codec.size, 1.0, codec.device)
-    )
+    plans = make_plans(codec, 1.0, codec.device)
     noise = torch.randn(num_actions, 1, codec.size, generator=generator).to(codec.device)
     return plans.uniform(noise, batch_size=1)[0, :, 0]

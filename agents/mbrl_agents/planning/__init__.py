@@ -12,7 +12,7 @@ from mbrl_agents.planning.config import (
     TerminalValueConfig,
 )
 from mbrl_agents.planning.icem import ICEM
-from mbrl_agents.planning.make import make_planner
+from mbrl_agents.planning.make import make_planner, make_plans
 from mbrl_agents.planning.mppi import MPPI
 from mbrl_agents.planning.random_shooting import RandomShooting
 from mbrl_agents.planning.refinement import Refined
@@ -40,4 +40,5 @@ __all__ = [
     "TerminalValueConfig",
     "TrajectorySampler",
     "make_planner",
+    "make_plans",
 ]

@@ -57,6 +57,12 @@ class Planner(Protocol):
         ...
 
 
+def start_without_elites(plans: PlanDistribution, batch_size: int, horizon: int) -> PlannerState:
+    """Return the state at the start of B episodes of a planner that keeps no plans."""
+    center = plans.prior_center(batch_size, horizon)
+    return PlannerState(center, center[:, None][:, :0], step=0)
+
+
 def finite_returns(returns: Tensor) -> Tensor:
     """Return `returns` with nan and inf turned into -inf.
 

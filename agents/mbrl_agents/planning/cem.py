@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from mbrl_agents.planning.base import EvaluateFn, PlannerState, finite_returns, shift
+from mbrl_agents.planning.base import (
+    EvaluateFn,
+    PlannerState,
+    finite_returns,
+    shift,
+    start_without_elites,
+)
 from mbrl_agents.planning.config import CEMConfig
 from mbrl_agents.planning.plans import PlanDistribution
 
@@ -20,8 +26,7 @@ class CEM:
         self.plans = plans
 
     def initial_state(self, batch_size: int) -> PlannerState:
-        center = self.plans.prior_center(batch_size, self.horizon)
-        return PlannerState(center, center[:, None][:, :0], step=0)
+        return start_without_elites(self.plans, batch_size, self.horizon)
 
     def plan(
         self, evaluate: EvaluateFn, state: PlannerState, generator: torch.Generator

@@ -38,14 +38,15 @@ def make_planner(config: AnyPlannerConfig, codec: ActionCodec, device: torch.dev
 
 def _search(config: AnyPlannerConfig, codec: ActionCodec, device: torch.device) -> Planner:
     if isinstance(config, RandomShootingConfig):
-        return RandomShooting(config, _plans(codec, 1.0, device))
-    plans = _plans(codec, config.initial_std, device)
+        return RandomShooting(config, make_plans(codec, 1.0, device))
+    plans = make_plans(codec, config.initial_std, device)
     if isinstance(config, MPPIConfig):
         return MPPI(config, plans)
     return ICEM(config, plans) if isinstance(config, ICEMConfig) else CEM(config, plans)
 
 
-def _plans(codec: ActionCodec, initial_std: float, device: torch.device) -> PlanDistribution:
+def make_plans(codec: ActionCodec, initial_std: float, device: torch.device) -> PlanDistribution:
+    """Return the distribution over plans that fits an action space."""
     if codec.is_discrete:
         return CategoricalPlans(codec.size, device)
     return GaussianPlans(codec.size, initial_std, device)

@@ -11,6 +11,7 @@ from mbrl_agents.base import ModelBasedAgent
 from mbrl_agents.imagination import LearnedDynamics
 from mbrl_agents.policies.config import PolicyAgentConfig
 from mbrl_agents.policies.randomness import OwnRandomness
+from mbrl_agents.policies.replay import RealTransitions
 from mbrl_agents.policies.state import algorithm_state, load_algorithm_state
 from mbrl_bilevel.runs import derive_seed
 
@@ -19,7 +20,8 @@ class PolicyAgent(ModelBasedAgent):
     """Learns a policy with an algorithm of Stable-Baselines3, in its model.
 
     A subclass makes `self.algorithm`, and calls it within `self.randomness.use()`. `self.dynamics`
-    are what imagined environments move by; they are refreshed after each fit.
+    are what imagined environments move by; they are refreshed after each fit. `self.real` are the
+    recorded transitions as tensors, as far as they have caught up with the buffer.
     """
 
     config: PolicyAgentConfig
@@ -35,6 +37,7 @@ class PolicyAgent(ModelBasedAgent):
             uncertainty_penalty=self.config.uncertainty_penalty,
             uncertainty=self.config.uncertainty,
         )
+        self.real = RealTransitions(self.model.obs_size, self.codec, self.generator)
 
     def predict(
         self,
@@ -75,6 +78,8 @@ class PolicyAgent(ModelBasedAgent):
         load_algorithm_state(self.algorithm, state["algorithm"])
         self.randomness.load_state_dict(state["randomness"])
         self.dynamics.refresh()
+        self.real.clear()
+        self.real.catch_up(self.buffer)
 
     def _training_metrics(self) -> dict[str, float]:
         """Return what the algorithm last logged about its updates, under its own tags."""
