@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from environments import ONE_THREAD
 from published_procedure import (
-    ONE_THREAD,
     default_environment,
     environment_python,
     run_procedure,

@@ -11,16 +11,14 @@ and `mbrl` can take turns.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
-import venv
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from published_procedure import ONE_THREAD
+from environments import ONE_THREAD, cache_folder, make_environment
 
 MBRL = "mbrl==0.2.0"
 PACKAGES = (
@@ -36,45 +34,28 @@ PACKAGES = (
 
 def default_mbrl_folder() -> Path:
     """Return the folder in the user's cache that the environment is kept in."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mbrl-bilevel" / "mbrl"
+    return cache_folder("mbrl")
 
 
 def mbrl_python(folder: Path) -> Path:
-    """Return a Python in which `import mbrl.models` works; make it if missing or outdated.
-
-    Args:
-        folder: Of the environment; made if it does not exist.
-
-    Raises:
-        subprocess.CalledProcessError: The packages cannot be installed.
-        SystemExit: The folder holds something else.
-    """
-    scripts = folder / ("Scripts" if os.name == "nt" else "bin")
-    python, stamp = scripts / "python", folder / "installed.txt"
+    """Return a Python in which `import mbrl.models` works; see `make_environment`."""
     ours = sysconfig.get_path("purelib")
+
+    def install(python: Path) -> None:
+        command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        # Behind its own packages, those of the Python that runs this.
+        theirs = subprocess.run(
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout.strip()
+        (Path(theirs) / "measured_with.pth").write_text(f"{ours}\n", encoding="utf-8")
+        subprocess.run([str(python), "-W", "ignore", "-c", "import mbrl.models"], check=True)
+
     wanted = "\n".join([sys.version, ours, torch.__version__, *PACKAGES]) + "\n"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
-        return python
-    if folder.exists():
-        if not (folder / "pyvenv.cfg").is_file():
-            sys.exit(f"{folder} exists and is no virtual environment; choose another folder")
-        shutil.rmtree(folder)
-    print(f"Installing {MBRL} in {folder}", file=sys.stderr, flush=True)
-    venv.create(folder, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES]
-    subprocess.run(install, check=True, stdout=sys.stderr)
-    # Behind its own packages, those of the Python that runs this.
-    theirs = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout.strip()
-    (Path(theirs) / "measured_with.pth").write_text(f"{ours}\n", encoding="utf-8")
-    subprocess.run([str(python), "-W", "ignore", "-c", "import mbrl.models"], check=True)
-    stamp.write_text(wanted, encoding="utf-8")
-    return python
+    return make_environment(folder, wanted, MBRL, install)
 
 
 class MbrlWorker:

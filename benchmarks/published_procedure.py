@@ -13,50 +13,35 @@ options.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
+
+from environments import ONE_THREAD, cache_folder, make_environment
 
 TORCHOPT = "torchopt==0.7.3"
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 PROCEDURE = Path(__file__).resolve().with_name("published_procedure_torchopt.py")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def default_environment() -> Path:
     """Return the folder in the user's cache that the environment is kept in."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mbrl-bilevel" / "torchopt"
+    return cache_folder("torchopt")
 
 
 def environment_python(folder: Path) -> Path:
-    """Return the Python of the environment in `folder`; make it if it is missing or outdated.
-
-    Raises:
-        subprocess.CalledProcessError: The packages cannot be installed.
-        SystemExit: The folder holds something else.
-    """
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    stamp = folder / "installed.txt"
+    """Return the Python of the environment in `folder`; see `make_environment`."""
     constraints = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     torch = next(line for line in constraints if line.startswith("torch=="))
+
+    def install(python: Path) -> None:
+        command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS)]
+        subprocess.run([*command, torch, TORCHOPT], check=True, stdout=sys.stderr)
+
     wanted = f"{sys.version}\n{torch}\n{TORCHOPT}\n"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
-        return python
-    if folder.exists():
-        if not (folder / "pyvenv.cfg").is_file():
-            sys.exit(f"{folder} exists and is no virtual environment; choose another folder")
-        shutil.rmtree(folder)
-    print(f"Installing torch and {TORCHOPT} in {folder}", file=sys.stderr, flush=True)
-    venv.create(folder, with_pip=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS)]
-    subprocess.run([*command, torch, TORCHOPT], check=True, stdout=sys.stderr)
-    stamp.write_text(wanted, encoding="utf-8")
-    return python
+    return make_environment(folder, wanted, f"torch and {TORCHOPT}", install)
 
 
 def run_procedure(python: Path, arguments: list[str]) -> dict[str, Any]:
