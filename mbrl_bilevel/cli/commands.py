@@ -67,15 +67,27 @@ def evaluate(arguments: Namespace) -> int:
 def reproduce(arguments: Namespace) -> int:
     """`mbrl-bilevel reproduce`."""
     from mbrl_bilevel.config.reproduce import reproduce_config
+    from mbrl_bilevel.experiments.reproduce import can_resume
     from mbrl_bilevel.experiments.reproduce import reproduce as run_figure
     from mbrl_bilevel.runs import default_run_path, write_json_atomic
 
     config = reproduce_config(arguments.figure, arguments.words)
     _check_json_path(arguments.json)
-    run_path = arguments.run_dir or default_run_path(
-        RUNS, f"reproduce_{arguments.figure}", config.seed, datetime.now()
-    )
-    results, report = run_figure(config, run_path)
+    group = f"reproduce_{arguments.figure}"
+    run_path: Path | None = arguments.run_dir
+    if run_path is None and arguments.resume:
+        run_path = _newest_run(group)
+    elif run_path is None:
+        run_path = default_run_path(RUNS, group, config.seed, datetime.now())
+    try:
+        results, report = run_figure(config, run_path, resume=arguments.resume)
+    except KeyboardInterrupt:
+        if not can_resume(config):
+            raise
+        print("stopped; what is finished is kept; go on with:")
+        words = ["mbrl-bilevel", "reproduce", arguments.figure, *arguments.words]
+        print(f"  {shlex.join([*words, '--resume', '--run-dir', str(run_path)])}")
+        return 130
     if arguments.json is not None:
         write_json_atomic(arguments.json, results)
     print(report)

@@ -121,6 +121,12 @@ def _add_reproduce(subparsers: Any) -> None:
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
     _add_run_dir(reproduce, "reproduce_<NAME>")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    reproduce.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the finished rows of a table in --run-dir, or of its newest run, and add the "
+        "others; the settings must be those that it was started with",
+    )
     reproduce.set_defaults(run=commands.reproduce)
 
 

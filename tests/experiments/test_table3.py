@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mbrl_bilevel.config.table3 import Table3Config
 from mbrl_bilevel.data.datasets import EpisodeDataset, load_episodes
 from mbrl_bilevel.errors import DatasetError, MBRLError
 from mbrl_bilevel.experiments.reproduce import table3
+from mbrl_bilevel.experiments.reproduce.rows import Rows
 from mbrl_bilevel.experiments.reproduce.table3_methods import METHODS, Method
 from mbrl_bilevel.experiments.reproduce.table3_task import (
     Data,
@@ -84,6 +86,10 @@ def make_task(**settings: Any) -> Task:
     return Task(draw(600), draw(600), config(hidden_sizes=[16], **settings), generator)
 
 
+def rows_in(folder: Path) -> Rows:
+    return Rows(folder / "results.json", lambda: None)
+
+
 def given_to_methods(
     settings: Table3Config, dataset: EpisodeDataset
 ) -> tuple[list[Task], list[Data]]:
@@ -103,7 +109,8 @@ def given_to_methods(
         patch.setattr(Fitted, "judge", judge)
         for name in METHODS:
             patch.setitem(METHODS, name, Method(name, remember))
-        table3.compute(settings, dataset, lambda: None)
+        with TemporaryDirectory() as folder:
+            table3.compute(settings, dataset, rows_in(Path(folder)))
     return tasks, tests
 
 
@@ -222,26 +229,30 @@ def test_the_learned_rewards_updates_add_up(num_updates: int, blocks: list[int])
     assert taken == blocks
 
 
-def test_a_loss_that_is_not_finite_names_method_and_seed(dataset: EpisodeDataset) -> None:
+def test_a_loss_that_is_not_finite_names_method_and_seed(
+    dataset: EpisodeDataset, tmp_path: Path
+) -> None:
     settings = config(seeds=1, seed=5, num_updates=50, lr=1e30)
     with pytest.raises(MBRLError, match=r"method mse, seed 5: the training loss is (nan|inf)"):
-        table3.compute(settings, dataset, lambda: None)
+        table3.compute(settings, dataset, rows_in(tmp_path))
 
 
-def test_a_prediction_that_is_not_finite_names_method_and_seed(dataset: EpisodeDataset) -> None:
+def test_a_prediction_that_is_not_finite_names_method_and_seed(
+    dataset: EpisodeDataset, tmp_path: Path
+) -> None:
     def diverge(task: Task) -> Fitted:
         return Fitted(lambda x: torch.full((len(x), 4), math.nan), task.head, 0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "mse", Method("MSE", diverge))
         with pytest.raises(MBRLError, match="method mse, seed 0: test RMSE nan"):
-            table3.compute(config(), dataset, lambda: None)
+            table3.compute(config(), dataset, rows_in(tmp_path))
 
 
 def test_targets_that_never_change_are_refused(tmp_path: Path) -> None:
     dataset = load_episodes(write_dataset(tmp_path / "constant.npz", constant=True))
     with pytest.raises(DatasetError, match=r"constant\.npz: .* of seed 0 have a singular"):
-        table3.compute(config(), dataset, lambda: None)
+        table3.compute(config(), dataset, rows_in(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from typing import Any
 from mbrl_bilevel.config import ObjectiveConfig
 from mbrl_bilevel.config.fit import FitConfig
 from mbrl_bilevel.errors import MBRLError
+from mbrl_bilevel.experiments import row_files
 from mbrl_bilevel.experiments.fit.fans import Fan, load_fan
 from mbrl_bilevel.experiments.fit.plots import Curve
 from mbrl_bilevel.runs import RunDir, read_metrics
-from mbrl_bilevel.runs.files import os_reason
-from mbrl_bilevel.runs.strict_json import loads
 
 RESULTS_FILE = "results.json"
 
@@ -73,7 +72,7 @@ def read_rows(run: RunDir, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         MBRLError: results.json is damaged, or its rows are not those of the jobs.
     """
     path = run.path / RESULTS_FILE
-    rows = _load_rows(path) if path.exists() else []
+    rows = [_with_nan(row) for row in row_files.read_rows(path)]
     if len(rows) > len(jobs):
         raise MBRLError(f"{path} holds {len(rows)} results, and config.yaml asks for {len(jobs)}")
     for number, (row, job) in enumerate(zip(rows, jobs, strict=False), start=1):
@@ -96,18 +95,6 @@ def read_finished(rows: Sequence[dict[str, Any]], jobs: Sequence[Job]) -> Finish
     for row, job in zip(rows, jobs, strict=False):
         finished.add(row, _read_curve(job), load_fan(job.folder))
     return finished
-
-
-def _load_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = loads(path.read_bytes())["results"]
-    except OSError as error:
-        raise MBRLError(f"cannot read {path}: {os_reason(error)}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise MBRLError(f"{path} is not what a fit writes: {error!r}") from error
-    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-        raise MBRLError(f"{path} does not hold a list of results")
-    return [_with_nan(row) for row in rows]
 
 
 def _with_nan(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Goes on with an interrupted fit, or says why it cannot."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,6 @@ def open_fit(run_path: Path) -> tuple[RunDir, FitConfig]:
     if not run.summary_path.is_file():
         raise MBRLError(f"{run_path} is not the folder of a fit: it has no summary.json")
     return run, config
-
-
-def check_config(run: RunDir, own: FitConfig, asked: FitConfig) -> None:
-    """Raise a ConfigError that names the keys in which the two differ, if there are any."""
-    differences = list(_differences(own.model_dump(), asked.model_dump()))
-    if differences:
-        raise ConfigError(
-            f"{run.path} goes on with its own config.yaml, where {'; '.join(differences)}; "
-            "leave that out to go on, or name another folder with --run-dir"
-        )
 
 
 def is_completed(run: RunDir, jobs: Sequence[Job], rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -71,14 +61,3 @@ def discard_unfinished(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if job.folder.is_dir():
             shutil.rmtree(job.folder)
-
-
-def _differences(
-    own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
-) -> Iterator[str]:
-    for key, value in own.items():
-        other = asked[key]
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from _differences(value, other, f"{prefix}{key}.")
-        elif value != other:
-            yield f"{prefix}{key} is {value!r}, not {other!r}"

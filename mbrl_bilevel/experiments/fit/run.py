@@ -29,13 +29,13 @@ from mbrl_bilevel.experiments.fit.parts import Parts, deal_out
 from mbrl_bilevel.experiments.fit.plots import Curve
 from mbrl_bilevel.experiments.fit.progress import FitProgress, fit_progress
 from mbrl_bilevel.experiments.fit.resume import (
-    check_config,
     check_dataset,
     discard_unfinished,
     is_completed,
     open_fit,
 )
 from mbrl_bilevel.experiments.fit.training import train_model
+from mbrl_bilevel.experiments.same_settings import check_same_settings
 from mbrl_bilevel.runs import (
     MetricsLogger,
     RunDir,
@@ -93,7 +93,7 @@ def fit(
     jobs = plan(config, run_path)
     if resume:
         run, own_config = open_fit(run_path)
-        check_config(run, own_config, config)
+        check_same_settings(run.path, own_config, config)
         rows = read_rows(run, jobs)
         if is_completed(run, jobs, rows):
             return _already_completed(run, rows, json_path)

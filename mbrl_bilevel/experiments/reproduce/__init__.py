@@ -1,5 +1,5 @@
 """The paper's figures, recomputed."""
 
-from mbrl_bilevel.experiments.reproduce.run import reproduce
+from mbrl_bilevel.experiments.reproduce.run import can_resume, reproduce
 
-__all__ = ["reproduce"]
+__all__ = ["can_resume", "reproduce"]

@@ -1,6 +1,7 @@
 """Table 3: dynamics models of raw next observations, trained by each method of the paper."""
 
 import math
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +15,8 @@ from mbrl_bilevel.data import ActionCodec
 from mbrl_bilevel.data.datasets import EpisodeDataset, open_dataset
 from mbrl_bilevel.errors import DatasetError, MBRLError
 from mbrl_bilevel.experiments.recorded import some_rows
-from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
+from mbrl_bilevel.experiments.reproduce.outcome import Outcome
+from mbrl_bilevel.experiments.reproduce.rows import Rows
 from mbrl_bilevel.experiments.reproduce.table3_methods import METHODS
 from mbrl_bilevel.experiments.reproduce.table3_plot import error_and_likelihood
 from mbrl_bilevel.experiments.reproduce.table3_report import make_report
@@ -23,7 +25,7 @@ from mbrl_bilevel.runs import derive_seed
 
 
 def num_fits(config: Table3Config) -> int:
-    """Return how often `compute` calls `advance`."""
+    """Return how many rows `compute` adds."""
     return config.seeds * len(METHODS)
 
 
@@ -39,24 +41,24 @@ def load_dataset(config: Table3Config) -> EpisodeDataset:
     return dataset
 
 
-def compute(config: Table3Config, dataset: EpisodeDataset, advance: Advance) -> Outcome:
+def compute(config: Table3Config, dataset: EpisodeDataset, rows: Rows) -> Outcome:
     """Fit each method with each seed; in the results, every fit is a row.
 
     Raises:
         DatasetError: The training targets of a seed have a singular covariance.
         MBRLError: A loss is not finite; the message names method and seed.
     """
-    rows = []
     for seed in range(config.seed, config.seed + config.seeds):
         training, held_out, test = _deal_out(dataset, config, seed)
         for method in METHODS:
             # Anew for each method: all of a seed start from the same weights.
             generator = torch.Generator().manual_seed(derive_seed(seed, "weights"))
-            rows.append(_fit(method, seed, Task(training, held_out, config, generator), test))
-            advance()
-    results = {"table": "table3", "results": rows}
-    report = make_report(rows, dataset.name, config)
-    return Outcome(results, report, {"table3": error_and_likelihood(rows)})
+            task = Task(training, held_out, config, generator)
+            rows.add({"method": method, "seed": seed}, partial(_fit, method, seed, task, test))
+    finished = rows.to_list()
+    results = {"table": "table3", "results": finished}
+    report = make_report(finished, dataset.name, config)
+    return Outcome(results, report, {"table3": error_and_likelihood(finished)})
 
 
 def _fit(method: str, seed: int, task: Task, test: Data) -> dict[str, Any]:
@@ -70,8 +72,6 @@ def _fit(method: str, seed: int, task: Task, test: Data) -> dict[str, Any]:
     except MBRLError as error:
         raise type(error)(f"method {method}, seed {seed}: {error}") from None
     return {
-        "method": method,
-        "seed": seed,
         "rmse": rmse,
         "nll": nll,
         "num_updates": fitted.num_updates,
