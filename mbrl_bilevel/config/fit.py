@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mbrl_bilevel.config.base import (
+    Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     OpenFraction,
@@ -19,6 +20,10 @@ from mbrl_bilevel.config.dataset import DatasetConfig
 from mbrl_bilevel.config.load import validate
 from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
 from mbrl_bilevel.config.schema import ModelConfig, OptimizerName, ScheduleName
+
+OWN_PREDICTIONS = 0.15
+"""Share of a batch, for the bilevel objective: a little of the error one step ahead is given for
+much of that many steps ahead."""
 
 
 class SplitConfig(StrictConfig):
@@ -73,6 +78,11 @@ class FitModelConfig(StrictConfig):
         default=True,
         description="hold open loops to what the training data had: inputs and variances",
     )
+    own_predictions: Fraction | Literal["auto"] = Field(
+        default="auto",
+        description="share of a batch that is seen from the model's own predictions, in the last "
+        f"30% of the updates; auto: {OWN_PREDICTIONS} for bilevel, 0 for the others",
+    )
     keep: Literal["last", "best"] = Field(
         default="last", description="weights: the last, or each member's best on held-out data"
     )
@@ -85,8 +95,11 @@ class FitModelConfig(StrictConfig):
     def to_model_config(self, objective: ObjectiveConfig) -> ModelConfig:
         """Return the same as the trainer takes it, with a patience that never runs out."""
         settings = self.model_dump(exclude={"head"})
+        is_bilevel = isinstance(objective, BilevelConfig)
         if self.optimizer == "auto":
-            settings["optimizer"] = "soap" if isinstance(objective, BilevelConfig) else "adamw"
+            settings["optimizer"] = "soap" if is_bilevel else "adamw"
+        if self.own_predictions == "auto":
+            settings["own_predictions"] = OWN_PREDICTIONS if is_bilevel else 0.0
         return ModelConfig(**settings, patience=self.num_updates + 1)
 
 

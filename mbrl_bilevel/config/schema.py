@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import Field, field_validator
 
 from mbrl_bilevel.config.base import (
+    Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     OpenFraction,
@@ -49,6 +50,11 @@ class ModelConfig(StrictConfig):
     clip_to_data: bool = Field(
         default=False,
         description="hold predictions to what the training data had: inputs and variances",
+    )
+    own_predictions: Fraction = Field(
+        default=0.0,
+        description="share of a batch that is seen from the model's own predictions, in the last "
+        "30% of the updates: for rollouts of many steps",
     )
     batch_size: PositiveInt = Field(default=64, description="transitions per member in an update")
     num_updates: PositiveInt = Field(default=600, description="updates in one fit, at most")

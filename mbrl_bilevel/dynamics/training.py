@@ -12,6 +12,7 @@ from mbrl_bilevel.data import BootstrapBatches, Transitions
 from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
+from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
 from mbrl_bilevel.types import Gaussian
@@ -75,7 +76,11 @@ class ModelTrainer:
         batches = BootstrapBatches(
             len(x), model.network.ensemble_size, self.config.batch_size, self.seed, generator
         )
-        metrics = self._descend(x, y, x_held, y_held, batches)
+        own = None
+        if self.config.own_predictions > 0:
+            share, seed = self.config.own_predictions, self.seed
+            own = OwnPredictions(model, training, inputs, targets, share, seed)
+        metrics = self._descend(x, y, x_held, y_held, batches, own)
         model.measure_log_var(x)
         if model.termination is not None:
             self._fit_termination(training, generator)
@@ -97,7 +102,13 @@ class ModelTrainer:
             self.termination_optimizer.load_state_dict(state["termination_optimizer"])
 
     def _descend(
-        self, x: Tensor, y: Tensor, x_held: Tensor, y_held: Tensor, batches: Iterable[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        x_held: Tensor,
+        y_held: Tensor,
+        batches: Iterable[Tensor],
+        own: OwnPredictions | None,
     ) -> dict[str, float]:
         """Minimise the objective; `x`, `y` are normalised, `[N, ...]`, on the model's device."""
         network, objective, config = self.model.network, self.model.objective, self.config
@@ -111,7 +122,10 @@ class ModelTrainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * learning_rate(num_updates / config.num_updates)
             index = rows.to(x.device)
-            losses = objective.loss(network(x[index]), y[index])
+            x_batch, y_batch = x[index], y[index]
+            if own is not None and num_updates > BEGINS * config.num_updates:
+                x_batch, y_batch = own.replace(index, x_batch, y_batch)
+            losses = objective.loss(network(x_batch), y_batch)
             self.optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
