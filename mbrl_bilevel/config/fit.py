@@ -21,7 +21,7 @@ from mbrl_bilevel.config.load import validate
 from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
 from mbrl_bilevel.config.schema import ModelConfig, OptimizerName, ScheduleName
 
-OWN_PREDICTIONS = 0.15
+OWN_PREDICTIONS = 0.25
 """Share of a batch, for the bilevel objective: a little of the error one step ahead is given for
 much of that many steps ahead."""
 
