@@ -19,6 +19,8 @@ LEAST_RESPONSIBILITY = 1e-3
 """Added to a member's for every row, so that one that is hardly responsible does not collapse."""
 TOLERANCE = 1e-4
 """Least improvement of a round worth going on for, in nats per dimension."""
+LEVEL, MAX_COVERAGE = 0.9, 0.92
+"""Where variances are calibrated, intervals of this level may hold so much with an M."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ def fit_full_head(model: DynamicsModel, held_out: Transitions) -> FullHead:
     matrix M would have no closed form.) For several it is that of the rows a member is
     responsible for, by expectation maximisation that starts from each member by itself: members
     that are each as uncertain as their own errors make too uncertain a mixture.
+
+    Errors have heavier tails than Gaussians, and the joint likelihood pays for those with an M that
+    is too wide. Where D(x) is calibrated (a reward that is the log-variance head), M therefore
+    keeps its correlations, and as much of its diagonal as leaves 90% intervals calibrated.
     """
     solution = model.objective.solution_covariance
     if solution is not None:
@@ -112,7 +118,34 @@ def fit_full_head(model: DynamicsModel, held_out: Transitions) -> FullHead:
             break
         latest = value
         factor = residuals.factor(log_probs.softmax(dim=0) + LEAST_RESPONSIBILITY)
+    if model.objective.log_var_head_is_reward:
+        factor = _within_calibration(factor, residuals.standardised)
     return FullHead(factor.to(x.dtype))
+
+
+def _within_calibration(factor: Tensor, standardised: Tensor) -> Tensor:
+    """The factors with their diagonals raised to the largest power that is calibrated, by bisection.
+
+    Args:
+        factor: Of M, `[E, D, D]`.
+        standardised: Residuals over the predicted standard deviations, `[E, N, D]`.
+    """
+    log_std = 0.5 * factor.square().sum(dim=-1).log()
+
+    def with_power(power: float) -> Tensor:
+        return factor * ((power - 1) * log_std).exp()[..., None]
+
+    def coverage(power: float) -> float:
+        quantile = torch.special.ndtr(standardised * (-power * log_std).exp()[:, None]).mean(dim=0)
+        return float(((quantile - 0.5).abs() < LEVEL / 2).double().mean())
+
+    if coverage(1.0) <= MAX_COVERAGE:
+        return factor
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if coverage(middle) <= MAX_COVERAGE else (low, middle)
+    return with_power(low)
 
 
 def _residuals(model: DynamicsModel, x: Tensor, y: Tensor) -> _Residuals:
