@@ -15,8 +15,13 @@ from mbrl_bilevel.config.fit import FitModelConfig, OpenLoopConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.data.datasets import Windows
 from mbrl_bilevel.dynamics import DynamicsModel
-from mbrl_bilevel.experiments.fit import predicting
-from mbrl_bilevel.experiments.fit.full_head import FullHead, fit_full_head
+from mbrl_bilevel.experiments.fit import full_head, predicting
+from mbrl_bilevel.experiments.fit.full_head import (
+    MAX_COVERAGE,
+    FullHead,
+    _within_calibration,
+    fit_full_head,
+)
 from mbrl_bilevel.experiments.fit.judging import judge_one_step, judge_open_loop
 from mbrl_bilevel.experiments.fit.parts import Parts
 from mbrl_bilevel.experiments.fit.predicting import normalised
@@ -117,6 +122,43 @@ def test_a_mixture_is_more_likely_than_with_each_member_by_itself() -> None:
     alone = torch.linalg.cholesky(z.mT @ z / len(y))
     together = head_of(result).factor
     assert log_likelihood(result, together) > log_likelihood(result, alone) + 0.01
+
+
+def mixture_coverage(factor: Tensor, standardised: Tensor) -> float:
+    """Share of residuals within the mixture's central 90% intervals."""
+    std = factor.square().sum(dim=-1).sqrt()[:, None]
+    quantile = torch.distributions.Normal(0.0, std).cdf(standardised).mean(dim=0)
+    return float(((quantile > 0.05) & (quantile < 0.95)).double().mean())
+
+
+def correlation(factor: Tensor) -> float:
+    covariance = factor @ factor.mT
+    return float(covariance[0, 1] / covariance.diagonal().prod().sqrt())
+
+
+def test_calibrated_variances_stay_calibrated_and_correlations_stay() -> None:
+    """Residuals with heavy tails, whose second moment is too wide an interval."""
+    rng = np.random.default_rng(0)
+    heavy = torch.as_tensor(rng.standard_t(2.5, (4000, 2))).expand(E, -1, -1)
+    factor = torch.tensor([[[2.0, 0.0], [1.0, 1.5]], [[1.6, 0.0], [-0.5, 2.0]]])
+    factor = 1.5 * factor.double()
+    assert mixture_coverage(factor, heavy) > MAX_COVERAGE + 0.01
+    held = _within_calibration(factor, heavy)
+    assert mixture_coverage(held, heavy) == pytest.approx(MAX_COVERAGE, abs=0.001)
+    for before, after in zip(factor, held, strict=True):
+        assert correlation(after) == pytest.approx(correlation(before))
+    narrow = 0.3 * factor
+    assert torch.equal(_within_calibration(narrow, heavy), narrow)
+
+
+def test_other_objectives_keep_the_most_likely_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    monkeypatch.setattr(full_head, "_within_calibration", lambda f, _: held.append(f) or f)
+    for name in ("mse", "nll", "beta_nll", "bilevel"):
+        trained(CONFIGS[name], num_updates=5)
+    assert not held
+    trained(CONFIGS["bilevel_state_dependent"], num_updates=5)
+    assert len(held) == 1
 
 
 @pytest.mark.parametrize(

@@ -124,16 +124,13 @@ def fit_full_head(model: DynamicsModel, held_out: Transitions) -> FullHead:
 
 
 def _within_calibration(factor: Tensor, standardised: Tensor) -> Tensor:
-    """The factors with their diagonals raised to the largest power that is calibrated, by bisection.
+    """Return factors whose diagonals have the largest power that is calibrated, by bisection.
 
     Args:
         factor: Of M, `[E, D, D]`.
         standardised: Residuals over the predicted standard deviations, `[E, N, D]`.
     """
     log_std = 0.5 * factor.square().sum(dim=-1).log()
-
-    def with_power(power: float) -> Tensor:
-        return factor * ((power - 1) * log_std).exp()[..., None]
 
     def coverage(power: float) -> float:
         quantile = torch.special.ndtr(standardised * (-power * log_std).exp()[:, None]).mean(dim=0)
@@ -145,7 +142,7 @@ def _within_calibration(factor: Tensor, standardised: Tensor) -> Tensor:
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (middle, high) if coverage(middle) <= MAX_COVERAGE else (low, middle)
-    return with_power(low)
+    return factor * ((low - 1) * log_std).exp()[..., None]
 
 
 def _residuals(model: DynamicsModel, x: Tensor, y: Tensor) -> _Residuals:
