@@ -141,7 +141,7 @@ class TestOpenML:
         with pytest.raises(ConfigError) as error:
             load_tabular("wien")
         message = str(error.value)
-        assert "dataset 'wien' is none of wine, iris, breast_cancer, digits" in message
+        assert "dataset 'wien' is neither built in (wine, iris, breast_cancer, digits" in message
         assert "did you mean 'wine'?" in message
         assert "no route to host" in message
 

@@ -8,7 +8,6 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mbrl_bilevel.data.tabular.dataset import TabularDataset, make_dataset
 from mbrl_bilevel.errors import ConfigError, DatasetError

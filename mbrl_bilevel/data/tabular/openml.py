@@ -40,10 +40,10 @@ def fetch_openml_dataset(
     except Exception as error:  # URL errors, OpenML's own, and what its parsers raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         near = difflib.get_close_matches(name, built_in, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"dataset {name!r} is none of {', '.join(built_in)}{hint} and no CSV file, and OpenML "
-            f"did not give one of that name: {reason}"
+            f"dataset {name!r} is neither built in ({', '.join(built_in)}{hint}) nor a CSV file, "
+            f"and OpenML did not give one of that name: {reason}"
         ) from error
     features = bunch.data if not hasattr(bunch.data, "toarray") else bunch.data.toarray()
     labels = [str(label) for label in bunch.target]
