@@ -47,6 +47,10 @@ def make_env(
         raise ConfigError(
             f"env.kwargs={dict(kwargs or {})!r} do not fit {env_id!r}: {error}"
         ) from None
+    except ConfigError as error:
+        raise ConfigError(
+            f"env.kwargs={dict(kwargs or {})!r} do not fit {env_id!r}: {error}"
+        ) from None
     except Exception as error:
         raise EnvError(f"environment {env_id!r} failed while it was made: {error}") from error
 

@@ -5,10 +5,24 @@ import gymnasium as gym
 ENVIRONMENTS = {
     "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
     "ContinuousCartPole-v0": "mbrl_envs.continuous_cartpole:ContinuousCartPoleEnv",
+    "GaussianToy-v0": "mbrl_envs.gaussian_toy:GaussianToyEnv",
+    "TabularClassification-v0": "mbrl_envs.tabular_classification:TabularClassificationEnv",
 }
 """Entry points by id."""
+
+VECTOR_ENTRY_POINTS = {
+    "GaussianToy-v0": "mbrl_envs.gaussian_toy:GaussianToyVectorEnv",
+    "TabularClassification-v0": "mbrl_envs.tabular_classification:TabularClassificationVectorEnv",
+}
+"""Of the environments that have a batched version; their episodes have one step and no limit."""
 
 for env_id, entry_point in ENVIRONMENTS.items():
     # Registering an id twice, as a reload would, makes Gymnasium warn.
     if env_id not in gym.registry:
-        gym.register(id=env_id, entry_point=entry_point, max_episode_steps=200)
+        vector_entry_point = VECTOR_ENTRY_POINTS.get(env_id)
+        gym.register(
+            id=env_id,
+            entry_point=entry_point,
+            vector_entry_point=vector_entry_point,
+            max_episode_steps=200 if vector_entry_point is None else None,
+        )

@@ -21,6 +21,7 @@ from mbrl_envs.tasks import (
 )
 from mbrl_envs.tasks.base import Task, find_task, list_tasks, register_task
 from mbrl_envs.tasks.never import never
+from mbrl_envs.tasks.one_step import always
 
 register_task(
     "CartPoleSwingUp-v0",
@@ -31,6 +32,25 @@ register_task(
     "ContinuousCartPole-v0",
     reward_fn=continuous_cartpole.reward_fn,
     termination_fn=continuous_cartpole.termination_fn,
+)
+# Their rewards depend on a target that is in no observation.
+register_task(
+    "GaussianToy-v0",
+    termination_fn=always,
+    harmless_kwargs=("dim", "mean", "noise", "u", "temperature", "x_limit"),
+)
+register_task(
+    "TabularClassification-v0",
+    termination_fn=always,
+    harmless_kwargs=(
+        "dataset",
+        "split",
+        "u",
+        "temperature",
+        "split_seed",
+        "fractions",
+        "target",
+    ),
 )
 register_task(
     "InvertedDoublePendulum-v5",
