@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from mbrl_bilevel.experiments.check_env.report import Finding, found
 from mbrl_bilevel.experiments.check_env.vectors import EpisodeVectors
 
-MIN_STEPS = 500
+MIN_STEPS = 400
 MIN_ROWS = 5
 """Steps to fit to, for each number that predictions are made from."""
 MAX_FEATURES = 200
-"""Random features: all of the present, or half of it and half of present and past."""
+"""Smooth random functions: all of the present, or half of it and half of present and past."""
 RIDGE = 1e-3
-MIN_UNEXPLAINED = 0.1
+MIN_UNEXPLAINED = 0.3
 """Share of the variance that the present has to leave open."""
 MAX_LEFT = 0.5
 """Share of the variance that the past may leave, and of what the present left."""
@@ -28,7 +28,8 @@ Array = NDArray[np.float64]
 def check_hidden_state(
     episodes: Sequence[EpisodeVectors], action_space: gym.Space[Any], generator: np.random.Generator
 ) -> Iterator[Finding]:
-    """Predict with and without the step before, by ridge regression on random features.
+    """Predict with and without the step before, by ridge regression on products and
+    random functions.
 
     The errors compared are of steps held out, every other stretch of 25. A share of the variance
     that the past halves is a sign that observation and action are no complete state.
@@ -73,12 +74,14 @@ def check_hidden_state(
 
 
 def _windows(episode: EpisodeVectors, action_space: gym.Space[Any]) -> tuple[Array, ...]:
-    """Return obs, action, next_obs, reward, and the observation, action and reward before."""
+    """Return obs, action, next_obs, reward, and the change, action and reward before."""
     if isinstance(action_space, spaces.Discrete):
         actions = np.eye(int(action_space.n))[episode.actions - int(action_space.start)]
     else:
         actions = episode.actions.reshape(len(episode.actions), -1).astype(float)
-    past = np.concatenate([episode.obs[:-2], actions[:-1], episode.rewards[:-1, None]], axis=1)
+    # The change, as two observations in a row are nearly the same to a regression with a ridge.
+    last_change = np.diff(episode.obs, axis=0)[:-1]
+    past = np.concatenate([last_change, actions[:-1], episode.rewards[:-1, None]], axis=1)
     return episode.obs[1:-1], actions[1:], episode.obs[2:], episode.rewards[1:], past
 
 
@@ -90,20 +93,42 @@ def _unexplained(
     Ones, which are no hint, where there are too few steps for so many dimensions.
     """
     both = np.concatenate([present, past], axis=1)
-    if len(targets) / 2 < MIN_ROWS * (present.shape[1] + both.shape[1]):
+    num_products = present.shape[1] * (present.shape[1] + 1) // 2
+    if len(targets) / 2 < MIN_ROWS * (num_products + present.shape[1] + both.shape[1]):
         return np.ones(targets.shape[1]), np.ones(targets.shape[1])
+    known = _products(present)
     num = min(MAX_FEATURES, len(targets) // (2 * MIN_ROWS))
-    without = _features(present, num, generator)
-    with_past = [_features(present, num // 2, generator), _features(both, num // 2, generator)]
-    return _left(without, targets), _left(np.concatenate(with_past, axis=1), targets)
+    without = [known, _smooth(present, num, generator)]
+    with_past = [
+        known,
+        _normal(past),
+        _smooth(present, num // 2, generator),
+        _smooth(both, num // 2, generator),
+    ]
+    return (
+        _left(np.concatenate(without, axis=1), targets),
+        _left(np.concatenate(with_past, axis=1), targets),
+    )
 
 
-def _features(inputs: Array, num: int, generator: np.random.Generator) -> Array:
-    """Return the normalised inputs and `num` smooth random functions of them."""
+def _normal(inputs: Array) -> Array:
+    """Return the inputs that vary, normalised."""
     std = inputs.std(axis=0)
-    normal = (inputs - inputs.mean(axis=0))[:, std > 0] / std[std > 0]
+    return np.asarray((inputs - inputs.mean(axis=0))[:, std > 0] / std[std > 0])
+
+
+def _products(inputs: Array) -> Array:
+    """Return the normalised inputs and the products of any two."""
+    normal = _normal(inputs)
+    first, second = np.triu_indices(normal.shape[1])
+    return np.concatenate([normal, normal[:, first] * normal[:, second]], axis=1)
+
+
+def _smooth(inputs: Array, num: int, generator: np.random.Generator) -> Array:
+    """Return `num` smooth random functions of the inputs."""
+    normal = _normal(inputs)
     weights = generator.normal(size=(normal.shape[1], num)) / np.sqrt(max(normal.shape[1], 1))
-    return np.concatenate([normal, np.tanh(normal @ weights + generator.normal(size=num))], axis=1)
+    return np.asarray(np.tanh(normal @ weights + generator.normal(size=num)))
 
 
 def _left(features: Array, targets: Array) -> Array:

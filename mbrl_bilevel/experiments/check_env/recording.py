@@ -95,21 +95,20 @@ def record_episode(
     actions: Iterable[Any],
     *,
     episode: int = 0,
-    max_steps: int = MAX_EPISODE_STEPS,
 ) -> RecordedEpisode:
-    """Reset with a seed and step until the end, the last action, `max_steps`, or a failure."""
+    """Reset with a seed and step until the end, the last action, too many, or a failure."""
     record = RecordedEpisode()
     step = 0
     try:
         last_obs = _reset(env, seed)
         record.start = deepcopy(last_obs)
-        for step, action in enumerate(islice(actions, max_steps), start=1):  # noqa: B007
-            given = deepcopy(action)
-            result = _step(env, action)
+        for step, action in enumerate(islice(actions, MAX_EPISODE_STEPS), start=1):  # noqa: B007
+            handed_in = deepcopy(action)
+            result = _step(env, handed_in)
             recorded = RecordedStep(
-                given,
+                action,
                 *deepcopy(result),
-                not is_same(action, given),
+                not is_same(action, handed_in),
                 not is_same(last_obs, record.last_obs),
             )
             record.steps.append(recorded)
@@ -142,7 +141,7 @@ def _reset(env: gym.Env[Any, Any], seed: int) -> Any:
     return returned[0]
 
 
-def _step(env: gym.Env[Any, Any], action: Any) -> tuple[Any, ...]:
+def _step(env: gym.Env[Any, Any], action: Any) -> tuple[Any, Any, Any, Any, Any]:
     call = f"step({_short(action)})"
     try:
         result: Any = env.step(action)
