@@ -1,5 +1,7 @@
 """Every fault is found by its own name, and nothing else is; a sound environment has none."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -153,3 +155,13 @@ def test_every_fault_has_a_case() -> None:
 def test_every_fault_says_what_it_means_and_what_to_do(code: str) -> None:
     assert FAULTS[code].meaning
     assert FAULTS[code].advice
+
+
+@pytest.mark.parametrize("severity", Severity)
+def test_the_documentation_lists_every_code_under_its_severity(severity: Severity) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "custom_environments.md").read_text()
+    table = text.partition("| about | errors | warnings | notes |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[2:5] for line in table.splitlines()[2:]]
+    column = list(Severity).index(severity)
+    codes = [code for row in rows for code in re.findall(r"`(\w+)`", row[column])]
+    assert sorted(codes) == sorted(c for c, fault in FAULTS.items() if fault.severity is severity)
