@@ -10,6 +10,7 @@ import numpy as np
 from mbrl_bilevel.experiments.check_env.faults import Severity
 from mbrl_bilevel.experiments.check_env.recording import (
     RecordedEpisode,
+    closing,
     is_same,
     random_actions,
     record_episode,
@@ -46,7 +47,7 @@ def check_determinism(
             severity=Severity.NOTE if is_declared else None,
         )
     elif make_another is not None:
-        with make_another() as other:
+        with closing(make_another()) as other:
             difference = _difference(first, record_episode(other, seed, actions))
         if difference is not None:
             yield found("instances_differ", f"in another environment made alike: {difference[1]}")

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
@@ -150,6 +151,16 @@ def _step(env: gym.Env[Any, Any], action: Any) -> tuple[Any, Any, Any, Any, Any]
     if not (isinstance(result, tuple) and len(result) == 5):
         raise _BrokenCallError("step_fails", f"{call} returned {_short(result)}")
     return result
+
+
+@contextmanager
+def closing(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+    """Close an environment in the end; Gymnasium's checker says if that fails."""
+    try:
+        yield env
+    finally:
+        with suppress(Exception):
+            env.close()
 
 
 def is_same(first: Any, second: Any) -> bool:

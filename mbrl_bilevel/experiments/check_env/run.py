@@ -20,6 +20,7 @@ from mbrl_bilevel.experiments.check_env.hidden_state import check_hidden_state
 from mbrl_bilevel.experiments.check_env.learnability import check_learnability
 from mbrl_bilevel.experiments.check_env.recording import (
     RecordedEpisode,
+    closing,
     random_actions,
     record_episode,
 )
@@ -67,13 +68,15 @@ def check_env(
         if isinstance(env, str):
             # Without Gymnasium's passive checker: what it would raise or warn of is found here.
             make = partial(make_as_registered, env, kwargs, disable_env_checker=True)
-            env_id, env = env, opened.enter_context(make())
+            env_id, env = env, opened.enter_context(closing(make()))
         else:
             env_id = env_name(env)
         findings = list(check_spaces(env))
         if any(finding.code == "space_missing" for finding in findings):
             return Report(env_id, {}, tuple(findings))
-        episodes = _record(env, num_episodes, seed, show_progress)
+        is_refused = any(finding.code == "obs_space_image" for finding in findings)
+        # Thousands of images take gigabytes, and nothing would be learned from them.
+        episodes = [] if is_refused else _record(env, num_episodes, seed, show_progress)
         vectors = as_vectors(episodes, env)
         findings += [
             *check_returned(episodes, env.observation_space),
@@ -89,7 +92,7 @@ def check_env(
         if make is None:
             findings += check_by_gymnasium(env, may_close=False)
         else:
-            findings += check_by_gymnasium(opened.enter_context(make()), may_close=True)
+            findings += check_by_gymnasium(opened.enter_context(closing(make())), may_close=True)
     return Report(env_id, facts | exact_facts, (*findings, *exact_findings))
 
 
@@ -150,11 +153,12 @@ def _check_task(
 
 
 def _facts(env: gym.Env[Any, Any], episodes: Sequence[RecordedEpisode]) -> dict[str, str]:
-    lengths = [len(record.steps) for record in episodes]
-    limit = _time_limit(env)
-    return {
-        "observation": str(env.observation_space),
-        "action": str(env.action_space),
-        "recorded": f"{len(episodes)} episodes of {min(lengths)} to {max(lengths)} steps of random "
-        f"actions; {'no time limit' if limit is None else f'time limit {limit}'}",
-    }
+    facts = {"observation": str(env.observation_space), "action": str(env.action_space)}
+    if episodes:
+        lengths = [len(record.steps) for record in episodes]
+        limit = _time_limit(env)
+        facts["recorded"] = (
+            f"{len(episodes)} episodes of {min(lengths)} to {max(lengths)} steps of random "
+            f"actions; {'no time limit' if limit is None else f'time limit {limit}'}"
+        )
+    return facts

@@ -367,6 +367,11 @@ class Frozen(Sound):
         return np.array([round(self.pos * scale) / scale, 0.1], np.float32)
 
 
+class CloseRaises(Sound):
+    def close(self) -> None:
+        raise RuntimeError("cannot close")
+
+
 class RewardIsConstant(Sound):
     def reward(self) -> Any:
         return 1.0

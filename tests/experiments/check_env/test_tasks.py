@@ -125,3 +125,9 @@ def test_every_environment_of_an_id_is_closed() -> None:
     check_env("Closes-v0", num_episodes=1)
     assert len(made) >= 3  # recording, another one, Gymnasium's checker
     assert set(made) == set(closed)
+
+
+def test_what_cannot_be_closed_is_reported_by_gymnasium_s_checker() -> None:
+    gym.register("CloseRaises-v0", envs.CloseRaises, max_episode_steps=envs.LENGTH)
+    report = check_env("CloseRaises-v0", num_episodes=1)
+    assert "cannot close" in only(report, "gymnasium_check").what
