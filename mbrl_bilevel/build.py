@@ -15,6 +15,7 @@ from mbrl_bilevel.types import Agent
 
 AGENTS = "mbrl_bilevel.agents"
 TASKS = "mbrl_bilevel.tasks"
+TASK_FINDERS = "mbrl_bilevel.task_finders"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def known_envs() -> list[KnownEnv]:
         for task in tasks
         if task.env_id in gym.registry
     ]
+
+
+def find_task(env: gym.Env[Any, Any]) -> Any:
+    """Return what is known of an environment (with `reward_fn` and `termination_fn`), or None."""
+    for entry in entry_points(group=TASK_FINDERS):
+        task = entry.load()(env)
+        if task is not None:
+            return task
+    return None
 
 
 def config_model(data: Mapping[str, Any]) -> type[TrainConfig[Any]]:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium import spaces
 
-from mbrl_bilevel.environments import env_name, make_env
+from mbrl_bilevel.environments import env_name, flatten_observations, full_env_id, make_env
 from mbrl_bilevel.errors import ConfigError, EnvError
 
 TOY_MODULE = """
@@ -95,3 +97,75 @@ def test_an_environment_that_fails_while_it_is_made(toy: str) -> None:
 def test_a_module_that_itself_misses_another(toy: str, env_id: str) -> None:
     with pytest.raises(EnvError, match=r"needs a module that is missing: .*'module_that_is_gone'"):
         make_env(env_id.format(toy=toy))
+
+
+class InParts(gym.Env[Any, Any]):
+    """Observes whatever the space holds."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.observation_space = space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+
+NUMBERS = spaces.Box(-1.0, 1.0, (2,), np.float32)
+IMAGE = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (spaces.Dict({"a": NUMBERS, "b": spaces.Discrete(3)}), 5),
+        (spaces.Tuple([NUMBERS, NUMBERS]), 4),
+        (spaces.Dict({"a": spaces.Dict({"b": NUMBERS}), "c": spaces.MultiBinary(4)}), 6),
+    ],
+)
+def test_observations_in_parts_become_one_vector(space: gym.Space[Any], size: int) -> None:
+    env = flatten_observations(InParts(space))
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == env.observation_space.shape == (size,)
+    assert np.array_equal(obs, spaces.flatten(space, InParts(space).reset(seed=0)[0]))
+
+
+@pytest.mark.parametrize("space", [NUMBERS, IMAGE, spaces.Discrete(3)])
+def test_any_other_observation_stays_as_it_is(space: gym.Space[Any]) -> None:
+    env = InParts(space)
+    assert flatten_observations(env) is env
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Dict({"camera": IMAGE}), r"observation\['camera'\] of InParts is an image"),
+        (spaces.Tuple([NUMBERS, IMAGE]), r"observation\[1\] of InParts is an image"),
+        (spaces.Dict({"a": spaces.Sequence(NUMBERS)}), r"\['a'\] .* has no fixed size; allowed"),
+    ],
+)
+def test_what_cannot_become_a_vector_is_named(space: gym.Space[Any], message: str) -> None:
+    with pytest.raises(EnvError, match=message):
+        flatten_observations(InParts(space))
+
+
+def test_an_environment_is_made_with_its_parts_flattened() -> None:
+    env = make_env("Blackjack-v1")
+    assert isinstance(env.observation_space, spaces.Box)
+    assert env.reset(seed=0)[0].shape == env.observation_space.shape
+
+
+def test_the_id_of_a_class_names_the_module_that_it_is_defined_in(
+    toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = make_env(f"{toy}:{toy}-v0")
+    assert env.spec is not None
+    assert full_env_id(env.spec) == f"{toy}:{toy}-v0"
+    by_name = gym.spec("Pendulum-v1")
+    assert full_env_id(by_name) == "Pendulum-v1"
+    monkeypatch.setattr(type(env.unwrapped), "__module__", "__main__")
+    assert full_env_id(env.spec) == f"{toy}-v0"

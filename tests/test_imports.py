@@ -15,12 +15,11 @@ PACKAGES = {
 ORDER = [
     # The package's own __init__ holds the version.
     {"mbrl_bilevel", "mbrl_bilevel.types", "mbrl_bilevel.errors"},
-    {"mbrl_bilevel.config", "mbrl_bilevel.callbacks"},
+    {"mbrl_bilevel.config", "mbrl_bilevel.callbacks", "mbrl_bilevel.environments"},
     {
         "mbrl_bilevel.rewards",
         "mbrl_bilevel.objectives",
         "mbrl_bilevel.data",
-        "mbrl_bilevel.environments",
     },
     {"mbrl_bilevel.heads", "mbrl_bilevel.dynamics"},
     {"mbrl_bilevel.estimators"},

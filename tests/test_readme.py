@@ -19,6 +19,8 @@ NOT_EXECUTED = {"docker", "git", "make", "tensorboard"}
 """What needs the network, a daemon or a checkout, or serves until it is stopped."""
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"# (\w+\.py)\n")
+"""First line of a Python block that is to be saved under a name: commands and others use it."""
 TIMEOUT_S = 900
 
 
@@ -35,6 +37,16 @@ def commands(document: Path) -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines()
     ]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def save_scripts(document: Path, folder: Path) -> list[Path]:
+    """Write a document's Python blocks into a folder, under the names they ask for."""
+    scripts = []
+    for number, source in enumerate(blocks(document, "python")):
+        name = NAME.match(source)
+        scripts.append(folder / (name[1] if name else f"example_{number}.py"))
+        scripts[-1].write_text(source)
+    return scripts
 
 
 def run(command: list[str], cwd: Path) -> None:
@@ -71,6 +83,7 @@ def test_the_readme_has_commands_and_an_example() -> None:
 def test_commands_run_one_after_the_other(document: Path, tmp_path: Path) -> None:
     summary = tmp_path / "runs" / "first" / "summary.json"
     first_return = None
+    save_scripts(document, tmp_path)
     for command in commands(document):
         if command[0] in EXECUTED:
             run(command, tmp_path)
@@ -86,7 +99,5 @@ def test_commands_run_one_after_the_other(document: Path, tmp_path: Path) -> Non
 @pytest.mark.learning
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_examples_run_one_after_the_other(document: Path, tmp_path: Path) -> None:
-    for number, source in enumerate(blocks(document, "python")):
-        script = tmp_path / f"example_{number}.py"
-        script.write_text(source)
+    for script in save_scripts(document, tmp_path):
         run([sys.executable, script.name], tmp_path)

@@ -23,7 +23,7 @@ from mbrl_bilevel.callbacks import Callback
 from mbrl_bilevel.config import ModelConfig, ObjectiveConfig
 from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.environments import make_env
+from mbrl_bilevel.environments import flatten_observations, make_env
 from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.runs import (
     derive_seed,
@@ -44,8 +44,9 @@ class ModelBasedAgent(ABC):
     (`_own_state`, `_load_own_state`).
 
     Args:
-        env: An environment, or the id of one. Observations: one-dimensional Box. Actions: bounded
-            Box, or Discrete.
+        env: An environment, or the id of one. Observations: one-dimensional Box, or Dict and
+            Tuple, which are flattened to one vector (as `self.env` gives it). Actions: bounded Box,
+            or Discrete.
         objective: What the models are trained by: a name (`"mse"`, `"nll"`, `"beta_nll"`, `"pg"`,
             `"bilevel"`), or a mapping with `name` and settings.
         model: Settings of the ensemble and its training (`ModelConfig`), as a mapping or an object.
@@ -83,7 +84,7 @@ class ModelBasedAgent(ABC):
             raise ConfigError(f"invalid value for 'seed': {seed}; allowed: 0 to 2**32 - 1")
         self.seed = seed
         self.device = resolve_device(device)
-        self.env = make_env(env) if isinstance(env, str) else env
+        self.env = make_env(env) if isinstance(env, str) else flatten_observations(env)
         self.reward_fn, self.termination_fn = exact_functions(self.env, reward_fn, termination_fn)
         self.num_timesteps = 0
         self.num_fits = 0

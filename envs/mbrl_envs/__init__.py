@@ -2,6 +2,10 @@
 
 import gymnasium as gym
 
+from mbrl_envs.tasks import register_task
+
+__all__ = ["ENVIRONMENTS", "register_task"]
+
 ENVIRONMENTS = {
     "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
     "ContinuousCartPole-v0": "mbrl_envs.continuous_cartpole:ContinuousCartPoleEnv",

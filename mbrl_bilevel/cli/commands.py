@@ -54,7 +54,7 @@ def evaluate(arguments: Namespace) -> int:
     from mbrl_bilevel.experiments import evaluate_run
     from mbrl_bilevel.runs import write_json_atomic
 
-    _check_json_path(arguments.json)
+    check_json_path(arguments.json)
     result = evaluate_run(arguments.run_dir, arguments.episodes, video=arguments.video)
     if arguments.json is not None:
         write_json_atomic(arguments.json, result)
@@ -72,7 +72,7 @@ def reproduce(arguments: Namespace) -> int:
     from mbrl_bilevel.runs import default_run_path, write_json_atomic
 
     config = reproduce_config(arguments.figure, arguments.words)
-    _check_json_path(arguments.json)
+    check_json_path(arguments.json)
     group = f"reproduce_{arguments.figure}"
     run_path: Path | None = arguments.run_dir
     if run_path is None and arguments.resume:
@@ -125,7 +125,7 @@ def fit(arguments: Namespace, default_config: str) -> int:
     from mbrl_bilevel.runs import default_run_path
 
     name, overrides = _split_words(arguments.words)
-    _check_json_path(arguments.json)
+    check_json_path(arguments.json)
     run_path: Path | None = arguments.run_dir
     if arguments.resume:
         run_path = run_path or _newest_run(name or default_config)
@@ -171,7 +171,7 @@ def _find(name: str) -> Path:
     return find_config(name)
 
 
-def _check_json_path(path: Path | None) -> None:
+def check_json_path(path: Path | None) -> None:
     """Raise ConfigError, before any work is done, if --json names a file that cannot be made."""
     if path is not None and not path.absolute().parent.is_dir():
         raise ConfigError(f"--json {path}: its folder does not exist")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel import __version__
-from mbrl_bilevel.cli import commands, listings, settings_help
+from mbrl_bilevel.cli import check_env, commands, listings, settings_help
 
 DEFAULT_CONFIG = "pets_pendulum"
 DEFAULT_COLLECT_CONFIG = "collect_pendulum"
@@ -38,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_collect(subparsers)
     _add_fit(subparsers)
     _add_reproduce(subparsers)
+    _add_check_env(subparsers)
     _add_list(subparsers)
     return parser
 
@@ -128,6 +129,35 @@ def _add_reproduce(subparsers: Any) -> None:
         "others; the settings must be those that it was started with",
     )
     reproduce.set_defaults(run=commands.reproduce)
+
+
+def _add_check_env(subparsers: Any) -> None:
+    check = subparsers.add_parser(
+        "check-env",
+        help="look for what keeps agents from learning in an environment",
+        description="Check an environment by Gymnasium's checker and by playing random episodes, "
+        "and say what each finding means for model-based training. Exit status: 0 without errors, "
+        "1 with.",
+    )
+    check.add_argument("env_id", metavar="ID", help="as for env.id; my_module:MyEnv-v0, say")
+    check.add_argument(
+        "--episodes",
+        type=_positive,
+        metavar="N",
+        help="to record (default: 5, or as many, up to 100, as make 500 steps)",
+    )
+    check.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of resets and actions (default: 0)"
+    )
+    check.add_argument(
+        "--kwargs",
+        nargs="+",
+        default=[],
+        metavar="key=value",
+        help="arguments of the environment",
+    )
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
+    check.set_defaults(run=check_env.check_env)
 
 
 def _add_list(subparsers: Any) -> None:

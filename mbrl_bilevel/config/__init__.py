@@ -12,6 +12,7 @@ from mbrl_bilevel.config.collect import (
 from mbrl_bilevel.config.dataset import DatasetConfig, is_dataset_id
 from mbrl_bilevel.config.describe import FieldDescription, describe_fields
 from mbrl_bilevel.config.load import (
+    apply_override,
     find_config,
     list_configs,
     load_data,
@@ -85,6 +86,7 @@ __all__ = [
     "StateDependentConfig",
     "StrictConfig",
     "TrainConfig",
+    "apply_override",
     "describe_fields",
     "find_config",
     "is_dataset_id",

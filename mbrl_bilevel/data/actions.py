@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mbrl_bilevel.environments import is_image
 from mbrl_bilevel.errors import EnvError
 
 
@@ -93,7 +94,7 @@ def observation_size(space: gym.Space[Any]) -> int:
     """
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         return space.shape[0]
-    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+    if is_image(space):
         hint = "images are not supported: learn from a state vector instead"
     else:
         hint = "gymnasium.wrappers.FlattenObservation makes one from most spaces"

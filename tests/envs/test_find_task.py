@@ -135,6 +135,27 @@ def test_other_wrappers_lose_the_task(
     assert name in record.message
 
 
+class InParts(PendulumEnv):
+    """Its observation in two parts; nothing here is stepped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        part = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space: gym.Space[Any] = gym.spaces.Dict({"a": part, "b": part})
+
+
+def test_one_vector_of_several_observations_keeps_the_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gym.register("InParts-v0", InParts, max_episode_steps=5)
+    register_task("InParts-v0", reward_fn=reward_fn)
+    env = gym.make("InParts-v0")
+    assert find_task(wrappers.FlattenObservation(env)) is not None
+    assert find_task(wrappers.FlattenObservation(MyWrapper(env))) is None
+    assert "MyWrapper" in caplog.text
+    assert "FlattenObservation" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [

@@ -29,6 +29,9 @@ PASSIVE_WRAPPERS = frozenset(
 CHECKING_WRAPPERS = frozenset({"gymnasium.OrderEnforcing", "gymnasium.PassiveEnvChecker"})
 """What `gym.make` puts right around whatever the environment's entry point returns."""
 
+FLATTENING_WRAPPER = "gymnasium.FlattenObservation"
+"""Passive where it makes one vector of several observations: what a task's functions are for."""
+
 RENDERING_KWARGS = frozenset(
     {
         "camera_id",
@@ -51,8 +54,12 @@ def changing_wrappers(env: gym.Env[Any, Any], spec: EnvSpec) -> list[str]:
     `additional_wrappers`) do not count. Wrappers that are not known to be harmless do.
     """
     chain: list[str] = []
+    harmless: set[str] = set()
     while isinstance(env, gym.Wrapper):
-        chain.insert(0, _wrapper_name(type(env).__module__, type(env).__name__))
+        name = _wrapper_name(type(env).__module__, type(env).__name__)
+        if name == FLATTENING_WRAPPER and _has_parts(env.env):
+            harmless = {FLATTENING_WRAPPER}
+        chain.insert(0, name)
         env = env.env
     checks = [index for index, name in enumerate(chain) if name in CHECKING_WRAPPERS]
     outside = chain[checks[0] :] if checks else chain
@@ -64,7 +71,7 @@ def changing_wrappers(env: gym.Env[Any, Any], spec: EnvSpec) -> list[str]:
     ]
     expected = [name for name in registered if name not in PASSIVE_WRAPPERS]
     if active[: len(expected)] == expected:
-        return active[len(expected) :]
+        return [name for name in active[len(expected) :] if name not in harmless]
     return active or ["none of its registered wrappers"]
 
 
@@ -87,6 +94,10 @@ def has_kwargs(spec: EnvSpec, required: Mapping[str, Any]) -> bool:
         name in spec.kwargs and np.array_equal(spec.kwargs[name], value)
         for name, value in required.items()
     )
+
+
+def _has_parts(env: gym.Env[Any, Any]) -> bool:
+    return isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple)
 
 
 def _registered_spec(spec: EnvSpec) -> EnvSpec:
