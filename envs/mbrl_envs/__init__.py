@@ -4,7 +4,10 @@ import gymnasium as gym
 
 ENVIRONMENTS = {
     "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
+    "Chain-v0": "mbrl_envs.tabular:ChainEnv",
     "ContinuousCartPole-v0": "mbrl_envs.continuous_cartpole:ContinuousCartPoleEnv",
+    "Garnet-v0": "mbrl_envs.tabular:GarnetEnv",
+    "GridWorld-v0": "mbrl_envs.tabular:GridWorldEnv",
 }
 """Entry points by id."""
 
