@@ -63,7 +63,7 @@ def value_iteration(
         raise ValueError(f"tol={tol}; it must be positive")
     largest_change = tol * (1 - discount) / discount if 0 < discount < 1 else tol
     values = np.zeros(mdp.num_states) if initial_values is None else initial_values
-    for num_iterations in range(1, max_iterations + 1):
+    for num_iterations in range(1, max_iterations + 1):  # noqa: B007 (used after it)
         new_values = mdp.q_values(values, discount).max(axis=1)
         change = np.abs(new_values - values).max()
         values = new_values
@@ -99,7 +99,7 @@ def policy_iteration(
     _check_discount(discount, at_most_one=False)
     rows = np.arange(mdp.num_states)
     policy = mdp.expected_reward.argmax(axis=1) if initial_policy is None else initial_policy
-    for num_iterations in range(1, max_iterations + 1):
+    for num_iterations in range(1, max_iterations + 1):  # noqa: B007 (used after it)
         values = evaluate_policy(mdp, policy, discount)
         q_values = mdp.q_values(values, discount)
         best = q_values.argmax(axis=1)

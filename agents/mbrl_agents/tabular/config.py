@@ -73,6 +73,9 @@ class PSRLConfig(TabularAgentConfig):
     reward_prior_count: PositiveFloat = Field(
         default=0.1, description="imagined visits that this expectation counts as"
     )
+    redraw_after: PositiveInt = Field(
+        default=1000, description="steps of one episode after which a process is drawn anew"
+    )
 
 
 class RMaxConfig(TabularAgentConfig):

@@ -31,6 +31,7 @@ class PSRL(CountingAgent):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.policy: NDArray[np.int64] = np.zeros(self.num_states, np.int64)
+        self._steps_followed = 0
 
     def draw_mdp(self) -> TabularMDP:
         """Return a process drawn from the posterior."""
@@ -49,16 +50,28 @@ class PSRL(CountingAgent):
 
     def _begin_episode(self, state: int) -> None:
         super()._begin_episode(state)
+        self._redraw()
+
+    def _redraw(self) -> None:
         drawn = self.draw_mdp()
         solution = policy_iteration(drawn, self.config.discount, initial_policy=self.policy)
         self.policy = best_actions(solution.q_values, self.rng)
+        self._steps_followed = 0
 
     def _act(self, state: int) -> int:
+        # A policy that never leads to an end would otherwise be followed for good.
+        if self._steps_followed == self.config.redraw_after:
+            self._redraw()
+        self._steps_followed += 1
         return int(self.policy[state])
 
     def _own_state(self) -> dict[str, Any]:
-        return super()._own_state() | {"policy": self.policy.copy()}
+        return super()._own_state() | {
+            "policy": self.policy.copy(),
+            "steps_followed": self._steps_followed,
+        }
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         super()._load_own_state(state)
         self.policy = np.array(state["policy"])
+        self._steps_followed = state["steps_followed"]
