@@ -51,7 +51,8 @@ def test_what_happens_is_what_the_tables_say(env_id: str, kwargs: dict[str, Any]
         action = int(rng.integers(mdp.num_actions))
         next_state, reward, terminated, truncated, info = env.step(action)
         where = (int(state), action, int(next_state))
-        assert mdp.transition_table[where] == pytest.approx(info["prob"])
+        # Of several outcomes that lead to one state, the environment names one.
+        assert mdp.transition_table[where] >= info["prob"] - 1e-12
         assert mdp.reward_table[where] == pytest.approx(reward)
         assert mdp.termination_table[where] == terminated
         seen[where] += 1
