@@ -11,7 +11,7 @@ from mbrl_agents import PSRL, DynaQ, TabularAgent
 @pytest.mark.parametrize(
     ("agent_class", "settings"),
     [
-        (PSRL, {}),
+        (PSRL, {"reward_prior_count": 10.0}),
         (DynaQ, {"exploration": {"end": 0.1, "steps": 10_000}, "model_train_freq": 200}),
     ],
 )
