@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
+from pydantic import create_model
 
 from mbrl_bilevel.config import StrictConfig, TrainConfig, validate
 from mbrl_bilevel.environments import full_env_id, make_env
@@ -27,6 +28,8 @@ class KnownEnv:
     exact_termination: bool
     kwargs: Mapping[str, Any]
     """Arguments that the environment has to be made with."""
+    exact_tables: bool = False
+    """It is finite, and its tables can be read."""
 
 
 def agent_names() -> list[str]:
@@ -60,6 +63,7 @@ def known_envs() -> list[KnownEnv]:
             task.reward_fn is not None,
             task.termination_fn is not None,
             task.kwargs,
+            task.tables_fn is not None,
         )
         for task in tasks
         if task.env_id in gym.registry
@@ -84,8 +88,16 @@ def config_model(data: Mapping[str, Any]) -> type[TrainConfig[Any]]:
     agent = data.get("agent")
     if not isinstance(agent, Mapping) or "name" not in agent:
         raise ConfigError(f"missing key 'agent.name'; allowed: {', '.join(agent_names())}")
-    config_class: type[StrictConfig] = agent_class(agent["name"]).config_class
-    return TrainConfig[config_class]  # type: ignore[valid-type]
+    found = agent_class(agent["name"])
+    config_class: type[StrictConfig] = found.config_class
+    model: type[TrainConfig[Any]] = TrainConfig[config_class]  # type: ignore[valid-type]
+    sections: type[StrictConfig] | None = getattr(found, "sections_class", None)
+    if sections is None:
+        return model
+    fields: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in sections.model_fields.items()
+    }
+    return create_model("TrainConfig", __base__=model, **fields)
 
 
 def train_config(data: Mapping[str, Any]) -> TrainConfig[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,10 @@ class Agent(Predictor, Protocol):
 
     Agents are found by name in the entry point group `mbrl_bilevel.agents`. Their class has a
     `config_class` (a `StrictConfig` with a `name`) and is called as
-    `cls(env, objective=, model=, seed=, device=, **fields of config_class)`.
+    `cls(env, objective=, model=, seed=, device=, **fields of config_class)`. A class with a
+    `sections_class`, a `StrictConfig` with the fields `objective` and `model`, has other settings
+    in these two than the agents with a Gaussian ensemble. Methods that only some agents have are
+    in the protocols below.
     """
 
     num_timesteps: int
@@ -68,6 +71,13 @@ class Agent(Predictor, Protocol):
         """Go on, in place, from what `save` wrote."""
         ...
 
+
+@runtime_checkable
+class ModelAgent(Agent, Protocol):
+    """An agent with a model of the environment, which a run draws pictures of once it is fitted."""
+
+    num_fits: int
+
     def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
         """Return the model's trajectories `[P, H + 1, D_obs]` for actions `[H, *shape]`."""
         ...
@@ -76,4 +86,17 @@ class Agent(Predictor, Protocol):
         self, obs: NDArray[Any], actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return mean and variance of next observations by each model, `[E, N, D_obs]` both."""
+        ...
+
+
+@runtime_checkable
+class ReportingAgent(Agent, Protocol):
+    """An agent that has more to tell of itself than its episodes show."""
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """Return what to log with each evaluation, by TensorBoard tag: `eval/...`."""
+        ...
+
+    def figures(self) -> dict[str, Any]:
+        """Return pictures by name, matplotlib's figures, for the end of a run."""
         ...

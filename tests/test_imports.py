@@ -23,7 +23,7 @@ ORDER = [
     },
     {"mbrl_bilevel.heads", "mbrl_bilevel.dynamics"},
     {"mbrl_bilevel.estimators"},
-    {"mbrl_bilevel.bilevel"},
+    {"mbrl_bilevel.bilevel", "mbrl_bilevel.tabular"},
     {"mbrl_bilevel.runs"},
     {"mbrl_bilevel.evaluation"},
     {"mbrl_envs"},

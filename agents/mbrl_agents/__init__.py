@@ -8,21 +8,28 @@ from mbrl_agents.maac import MAAC, MAACConfig
 from mbrl_agents.mbpo import MBPO
 from mbrl_agents.pets import PETS
 from mbrl_agents.policies.config import DynaConfig, MBPOConfig
+from mbrl_agents.tabular import PSRL, DynaQ, QLearning, RMax, TabularAgent, TabularVI
 from mbrl_bilevel.callbacks import Callback, CallbackList
 
 __all__ = [
     "MAAC",
     "MBPO",
     "PETS",
+    "PSRL",
     "AgentConfig",
     "Callback",
     "CallbackList",
     "Dyna",
     "DynaConfig",
+    "DynaQ",
     "LearnedVecEnv",
     "LearnedVectorEnv",
     "MAACConfig",
     "MBPOConfig",
     "ModelBasedAgent",
     "PETSConfig",
+    "QLearning",
+    "RMax",
+    "TabularAgent",
+    "TabularVI",
 ]

@@ -1,31 +1,73 @@
 """Agents on disk: settings and state, without any code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 
-from mbrl_agents.settings import agent_settings, model_settings, objective_settings
+from mbrl_agents.settings import EnsembleSections, agent_settings, section_settings
+from mbrl_bilevel.config import StrictConfig
 from mbrl_bilevel.environments import full_env_id, make_env
 from mbrl_bilevel.errors import CheckpointError, ConfigError
 from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
 from mbrl_envs.tasks.compatibility import changing_wrappers
 
-if TYPE_CHECKING:
-    from mbrl_agents.base import ModelBasedAgent
 
-AgentT = TypeVar("AgentT", bound="ModelBasedAgent")
+class SavedAgent(Protocol):
+    """What is stored of an agent: what it is made with, and its state.
+
+    A class with a `sections_class` (see `mbrl_bilevel.types.Agent`) has its objective and model
+    checked by that.
+    """
+
+    seed: int
+
+    @property
+    def config(self) -> StrictConfig:
+        """Its own settings."""
+        ...
+
+    @property
+    def model_config(self) -> StrictConfig:
+        """The settings of its model."""
+        ...
+
+    @property
+    def objective_config(self) -> StrictConfig:
+        """What the model is trained by."""
+        ...
+
+    @property
+    def env(self) -> gym.Env[Any, Any]:
+        """The environment that it acts in."""
+        ...
+
+    @property
+    def learns(self) -> Mapping[str, bool]:
+        """Whether it learns the `reward` and the `termination`; else they are exact."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that it goes on from."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
-def save_agent(agent: "ModelBasedAgent", path: Path) -> None:
+AgentT = TypeVar("AgentT", bound=SavedAgent)
+
+
+def save_agent(agent: SavedAgent, path: Path) -> None:
     """Write `agent` to the folder `path`, in one step."""
     save_checkpoint(
         path,
         {
             **_settings(agent),
             "env": _env_arguments(agent.env),
-            "learns": _learns(agent),
+            "learns": dict(agent.learns),
             "state": agent.state_dict(),
             "global_rng": capture_rng_state(),
         },
@@ -33,7 +75,7 @@ def save_agent(agent: "ModelBasedAgent", path: Path) -> None:
 
 
 def load_agent(
-    agent_class: type[AgentT],
+    agent_class: Callable[..., AgentT],
     path: Path,
     env: gym.Env[Any, Any] | str | None,
     **arguments: Any,
@@ -61,7 +103,7 @@ def load_agent(
     return agent
 
 
-def restore_agent(agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path) -> None:
+def restore_agent(agent: SavedAgent, saved: Mapping[str, Any], path: Path) -> None:
     """Put what was read from the checkpoint `path` into an agent made with the same settings.
 
     Raises:
@@ -75,10 +117,10 @@ def restore_agent(agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path
                 f"{path}: the agent was saved with {section}={saved_settings[section]}, but this "
                 f"one has {section}={settings}"
             )
-    if saved["learns"] != _learns(agent):
+    if saved["learns"] != agent.learns:
         raise CheckpointError(
             f"{path}: the agent was saved with {_describe(saved['learns'])}, but is loaded with "
-            f"{_describe(_learns(agent))}; hand in the same reward_fn and termination_fn"
+            f"{_describe(agent.learns)}; hand in the same reward_fn and termination_fn"
         )
     try:
         agent.load_state_dict(saved["state"])
@@ -92,7 +134,7 @@ def _refuse_other_content(saved: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path} is not an agent's checkpoint: it has no {missing[0]!r}")
 
 
-def _settings(agent: "ModelBasedAgent") -> dict[str, Any]:
+def _settings(agent: SavedAgent) -> dict[str, Any]:
     """Return what an agent is made with, as plain values."""
     return {
         "agent": agent.config.model_dump(mode="json"),
@@ -102,15 +144,14 @@ def _settings(agent: "ModelBasedAgent") -> dict[str, Any]:
     }
 
 
-def _saved_settings(
-    agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path
-) -> dict[str, Any]:
+def _saved_settings(agent: SavedAgent, saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the settings in a checkpoint; those that came after it have their defaults."""
+    sections_class = getattr(type(agent), "sections_class", EnsembleSections)
     try:
+        sections = section_settings(sections_class, saved["objective"], saved["model"])
         return {
             "agent": agent_settings(type(agent.config), saved["agent"]).model_dump(mode="json"),
-            "model": model_settings(saved["model"]).model_dump(mode="json"),
-            "objective": objective_settings(saved["objective"]).model_dump(mode="json"),
+            **sections.model_dump(mode="json"),
             "seed": saved["seed"],
         }
     except ConfigError as error:
@@ -126,10 +167,6 @@ def _env_arguments(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     if spec.max_episode_steps != gym.registry[spec.id].max_episode_steps:
         kwargs["max_episode_steps"] = spec.max_episode_steps
     return {"id": full_env_id(spec), "kwargs": kwargs}
-
-
-def _learns(agent: "ModelBasedAgent") -> dict[str, bool]:
-    return {"reward": agent.reward_fn is None, "termination": agent.termination_fn is None}
 
 
 def _describe(learns: Mapping[str, bool]) -> str:

@@ -12,6 +12,13 @@ class _Objective(StrictConfig):
     objective: ObjectiveConfig
 
 
+class EnsembleSections(StrictConfig):
+    """The sections of agents with a Gaussian ensemble."""
+
+    objective: ObjectiveConfig
+    model: ModelConfig
+
+
 def agent_settings(config_class: type[SettingsT], settings: Mapping[str, Any]) -> SettingsT:
     """Return an agent's settings.
 
@@ -37,6 +44,22 @@ def objective_settings(objective: str | Mapping[str, Any] | ObjectiveConfig) -> 
         ConfigError: If the name or a setting is unknown or impossible.
     """
     return validate(_Objective, {"objective": _plain(objective)}).objective
+
+
+def section_settings(
+    sections_class: type[SettingsT],
+    objective: str | Mapping[str, Any] | StrictConfig | None,
+    model: Mapping[str, Any] | StrictConfig | None,
+) -> SettingsT:
+    """Return the sections `objective` and `model`; None: the defaults.
+
+    Raises:
+        ConfigError: If a name or a setting is unknown or impossible.
+    """
+    given = {"objective": objective, "model": model}
+    return validate(
+        sections_class, {key: _plain(value) for key, value in given.items() if value is not None}
+    )
 
 
 def _plain(value: Any) -> Any:

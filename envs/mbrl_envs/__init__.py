@@ -8,8 +8,11 @@ __all__ = ["ENVIRONMENTS", "register_task"]
 
 ENVIRONMENTS = {
     "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
+    "Chain-v0": "mbrl_envs.tabular:ChainEnv",
     "ContinuousCartPole-v0": "mbrl_envs.continuous_cartpole:ContinuousCartPoleEnv",
+    "Garnet-v0": "mbrl_envs.tabular:GarnetEnv",
     "GaussianToy-v0": "mbrl_envs.gaussian_toy:GaussianToyEnv",
+    "GridWorld-v0": "mbrl_envs.tabular:GridWorldEnv",
     "TabularClassification-v0": "mbrl_envs.tabular_classification:TabularClassificationEnv",
 }
 """Entry points by id."""

@@ -29,6 +29,7 @@ def _list_envs() -> list[tuple[str, str]]:
             for name, known in (
                 ("reward", env.exact_reward),
                 ("termination", env.exact_termination),
+                ("tables", env.exact_tables),
             )
             if known
         ]

@@ -36,7 +36,8 @@ class Episode:
     """One finished episode of T steps.
 
     Attributes:
-        obs: `[T+1, D]`, the observation of the reset first, in the environment's own dtype.
+        obs: `[T+1, D]`, or `[T+1]` for Discrete observations, that of the reset first, in the
+            environment's own dtype.
         actions: `[T, D_act]`, or `[T]` for Discrete actions.
         rewards: `[T]`, float64.
         terminated: the task itself ended.
@@ -45,7 +46,7 @@ class Episode:
         info: what the last step reported.
     """
 
-    obs: NDArray[np.floating[Any]]
+    obs: NDArray[Any]
     actions: NDArray[np.generic]
     rewards: NDArray[np.float64]
     terminated: bool
@@ -77,7 +78,8 @@ def evaluate_episodes(
     """Run `num_episodes` episodes with deterministic actions and return them in order.
 
     Up to `max_parallel` environments advance in lockstep: one `agent.predict` call gets the
-    observations `[B, D]` of all of them. An environment whose episode ends leaves the batch.
+    observations `[B, D]` (Discrete: `[B]`) of all of them. An environment whose episode ends leaves
+    the batch.
     Episode i is reset with `seed + i`, so `max_parallel` changes the speed but not the
     results, provided that the agent treats the rows of a batch independently; matrix products
     do so up to rounding only.
@@ -97,8 +99,8 @@ def evaluate_episodes(
 
     Raises:
         ConfigError: `num_episodes` or `max_parallel` is below 1.
-        EnvError: the observation space is not Box, an observation or a reward is not finite,
-            or the environment rendered something that is not a frame.
+        EnvError: the observation space is not Box or Discrete, an observation or a reward is not
+            finite, or the environment rendered something that is not a frame.
     """
     for name, value in (("num_episodes", num_episodes), ("max_parallel", max_parallel)):
         if value < 1:
@@ -150,10 +152,10 @@ class _RunningEpisode:
         self._env = env
         self.index = index
         self._name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        if not isinstance(env.observation_space, gym.spaces.Box):
+        if not isinstance(env.observation_space, gym.spaces.Box | gym.spaces.Discrete):
             raise EnvError(
                 f"{self._name}: the observation space is {env.observation_space}, "
-                "only Box can be evaluated"
+                "only Box and Discrete can be evaluated"
             )
         self._record = record
         self._obs: list[NDArray[Any]] = []

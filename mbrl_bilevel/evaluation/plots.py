@@ -16,6 +16,8 @@ from mbrl_bilevel.evaluation.calibration import Calibration
 from mbrl_bilevel.evaluation.files import replacing
 
 MAX_PANELS = 12
+MAX_EPISODES = 300
+"""Training episodes that a learning curve draws one by one, at most."""
 
 # From the colour-blind safe palette of Okabe and Ito.
 BLUE = "#0072B2"
@@ -48,7 +50,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         metrics: the rows of metrics.jsonl; of each, "step" and, where present and finite,
-            "rollout/ep_rew" and "eval/mean_reward" are drawn.
+            "rollout/ep_rew" and "eval/mean_reward" are drawn, and so are "eval/exact_return" and
+            "eval/optimal_return". Of more than 300 episodes "rollout/ep_rew_mean" is drawn instead.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
@@ -58,6 +61,10 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
         steps, returns = _series(metrics, "rollout/ep_rew")
+        label = "training episodes"
+        if len(steps) > MAX_EPISODES:
+            steps, returns = _series(metrics, "rollout/ep_rew_mean")
+            label = "training episodes, mean of 100"
         if steps:
             axes.plot(
                 steps,
@@ -65,11 +72,17 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 color=DARK_GREY,
                 linewidth=1.0,
                 marker="." if len(steps) <= 100 else "",
-                label="training episodes",
+                label=label,
             )
         steps, returns = _series(metrics, "eval/mean_reward")
         if steps:
             axes.plot(steps, returns, color=BLUE, marker="o", label="evaluation")
+        steps, returns = _series(metrics, "eval/exact_return")
+        if steps:
+            axes.plot(steps, returns, color=ORANGE, marker=".", label="exact mean")
+        _, returns = _series(metrics, "eval/optimal_return")
+        if returns:
+            axes.axhline(returns[-1], color=ORANGE, linestyle=":", label="optimal mean")
 
         if axes.lines:
             axes.legend()

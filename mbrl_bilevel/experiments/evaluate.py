@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mbrl_bilevel.runs import (
     latest_checkpoint,
     seed_everything,
 )
-from mbrl_bilevel.types import Predictor
+from mbrl_bilevel.types import Predictor, ReportingAgent
 
 DEFAULT_FPS = 30
 
@@ -49,6 +50,16 @@ def evaluate_agent(
             record_last=record_last,
             on_episode=lambda _: advance(),
         )
+
+
+def evaluation_metrics(agent: object) -> dict[str, float]:
+    """Return what an agent has to tell beside its episodes, by TensorBoard tag."""
+    return agent.evaluation_metrics() if isinstance(agent, ReportingAgent) else {}
+
+
+def as_results(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics by the names that results have: `eval/x` is `eval_x`."""
+    return {tag.replace("/", "_"): value for tag, value in metrics.items()}
 
 
 def video_fps(config: TrainConfig[Any]) -> float | None:
@@ -112,6 +123,7 @@ def evaluate_run(
         "seed": config.seed,
         "env_steps": agent.num_timesteps,
         **summarise(episodes),
+        **as_results(evaluation_metrics(agent)),
         "returns": [episode.total_reward for episode in episodes],
         "lengths": [episode.length for episode in episodes],
     }

@@ -8,6 +8,7 @@ from typing import Any
 from mbrl_bilevel.callbacks import Callback
 from mbrl_bilevel.config import TrainConfig
 from mbrl_bilevel.evaluation import Episode
+from mbrl_bilevel.experiments.evaluate import evaluation_metrics
 from mbrl_bilevel.runs import (
     MetricsLogger,
     RunDir,
@@ -62,7 +63,8 @@ class Recorder(Callback):
         if every and step % every == 0 and step < self.config.total_timesteps:
             episodes = self.evaluate(agent, self.config.eval.every_episodes)
             mean_reward = sum(e.total_reward for e in episodes) / len(episodes)
-            self.logger.log(step, {"eval/mean_reward": mean_reward})
+            own = evaluation_metrics(agent)
+            self.logger.log(step, {"eval/mean_reward": mean_reward, **own})
         if step % self.config.checkpoint.every == 0:
             self.save(agent)
         return not self.stop_requested

@@ -12,7 +12,9 @@ from mbrl_bilevel import build
 from mbrl_bilevel.config import TrainConfig, to_yaml
 from mbrl_bilevel.evaluation import Episode, summarise
 from mbrl_bilevel.experiments.evaluate import (
+    as_results,
     evaluate_agent,
+    evaluation_metrics,
     prepare_process,
     video_fps,
 )
@@ -120,11 +122,12 @@ def _conclude(
 ) -> dict[str, float]:
     """Write down the final evaluation: metrics, plots, and a video if it was filmed."""
     result = summarise(episodes)
-    logger.log(agent.num_timesteps, {"eval/mean_reward": result["eval_return_mean"]})
+    metrics = evaluation_metrics(agent)
+    logger.log(agent.num_timesteps, {"eval/mean_reward": result["eval_return_mean"], **metrics})
     write_plots(agent, episodes, run, logger)
     if fps is not None:
         write_video(episodes[-1], run, "final", fps)
-    return result
+    return result | as_results(metrics)
 
 
 def _describe(config: TrainConfig[Any]) -> dict[str, Any]:

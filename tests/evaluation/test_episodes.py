@@ -276,9 +276,10 @@ def test_registered_environments_are_named_by_their_id() -> None:
         evaluate_episodes(PendulumAgent(), lambda mode: Broken(make_pendulum(mode)), 1, seed=0)
 
 
-def test_only_box_observations() -> None:
-    make_env = Maker(observation_space=spaces.Discrete(3))
-    with pytest.raises(EnvError, match=r"observation space is Discrete\(3\), only Box"):
+def test_only_box_and_discrete_observations() -> None:
+    make_env = Maker(observation_space=spaces.MultiBinary(3))
+    message = r"observation space is MultiBinary\(3\), only Box and Discrete"
+    with pytest.raises(EnvError, match=message):
         evaluate_episodes(RowAgent(), make_env, 1, seed=0)
     assert make_env.envs[0].closed
 

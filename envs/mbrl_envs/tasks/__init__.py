@@ -22,6 +22,7 @@ from mbrl_envs.tasks import (
 from mbrl_envs.tasks.base import Task, find_task, list_tasks, register_task
 from mbrl_envs.tasks.never import never
 from mbrl_envs.tasks.one_step import always
+from mbrl_envs.tasks.tables import read_tables
 
 register_task(
     "CartPoleSwingUp-v0",
@@ -149,4 +150,24 @@ register_task(
     harmless_kwargs=("reset_noise_scale",),
 )
 
-__all__ = ["Task", "find_task", "list_tasks", "register_task"]
+# Finite environments: whatever they were made with, their own tables say.
+FROZEN_LAKE_KWARGS = ("desc", "map_name", "is_slippery", "success_rate", "reward_schedule")
+FINITE: dict[str, tuple[str, ...]] = {
+    "Chain-v0": ("num_states", "slip"),
+    "CliffWalking-v0": (),
+    "CliffWalking-v1": ("is_slippery",),
+    "CliffWalkingSlippery-v1": ("is_slippery",),
+    "FrozenLake-v1": FROZEN_LAKE_KWARGS,
+    "FrozenLake8x8-v1": FROZEN_LAKE_KWARGS,
+    "Garnet-v0": ("num_states", "num_actions", "branching", "mdp_seed"),
+    "GridWorld-v0": ("layout", "slip", "goal_reward", "hole_reward", "step_reward"),
+    # Not `fickle_passenger`: what it does is in no table.
+    "Taxi-v3": ("is_rainy", "rainy_probability"),
+    "Taxi-v4": ("is_rainy", "rainy_probability"),
+}
+"""Arguments that the tables know of, by id."""
+
+for env_id, kwargs in FINITE.items():
+    register_task(env_id, tables_fn=read_tables, harmless_kwargs=kwargs)
+
+__all__ = ["Task", "find_task", "list_tasks", "read_tables", "register_task"]

@@ -1,6 +1,6 @@
 """What a task is, and where tasks are registered and found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Any
@@ -8,10 +8,14 @@ from typing import Any
 import gymnasium as gym
 
 from mbrl_bilevel.errors import EnvError
+from mbrl_bilevel.tabular import TabularMDP
 from mbrl_bilevel.types import RewardFn, TerminationFn
 from mbrl_envs.tasks.compatibility import changed_kwargs, changing_wrappers, has_kwargs
 
 logger = getLogger(__name__)
+
+TablesFn = Callable[[gym.Env[Any, Any]], TabularMDP]
+"""Reads the tables of a finite environment."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Task:
         termination_fn: Exact termination of a step.
         harmless_kwargs: Arguments of the environment that change neither function.
         kwargs: Arguments that the environment has to be made with for the functions to hold.
+        tables_fn: Reads the exact tables of a finite environment.
     """
 
     env_id: str
@@ -31,6 +36,7 @@ class Task:
     termination_fn: TerminationFn | None
     harmless_kwargs: frozenset[str] = frozenset()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tables_fn: TablesFn | None = None
 
 
 _TASKS: dict[str, tuple[Task, ...]] = {}
@@ -44,6 +50,7 @@ def register_task(
     termination_fn: TerminationFn | None = None,
     harmless_kwargs: Iterable[str] = (),
     kwargs: Mapping[str, Any] | None = None,
+    tables_fn: TablesFn | None = None,
 ) -> None:
     """Make the reward and the termination of an environment known.
 
@@ -57,19 +64,28 @@ def register_task(
         harmless_kwargs: Arguments of the environment that change neither function. With any other
             argument than the registered ones (and those for rendering) the task is not used.
         kwargs: Arguments that the environment has to be made with for the functions to hold.
+        tables_fn: Reads the exact tables of such an environment, if it is a finite one:
+            `read_tables` does where they are in Gymnasium's toy-text format.
 
     Raises:
-        EnvError: A function cannot be called, both are missing, or `env_id` has another task for
+        EnvError: A function cannot be called, all are missing, or `env_id` has another task for
             the same `kwargs`.
     """
-    for name, function in (("reward_fn", reward_fn), ("termination_fn", termination_fn)):
+    for name, function in (
+        ("reward_fn", reward_fn),
+        ("termination_fn", termination_fn),
+        ("tables_fn", tables_fn),
+    ):
         if function is not None and not callable(function):
             raise EnvError(
                 f"Task {env_id!r}: {name} must be callable or None, got {function!r} "
                 f"of type {type(function).__name__}."
             )
-    if reward_fn is None and termination_fn is None:
-        raise EnvError(f"Task {env_id!r}: give reward_fn, termination_fn or both, got neither.")
+    if reward_fn is None and termination_fn is None and tables_fn is None:
+        raise EnvError(
+            f"Task {env_id!r}: give reward_fn, termination_fn or both, got neither "
+            "(nor the tables_fn of a finite environment)."
+        )
 
     task = Task(
         _without_module(env_id),
@@ -77,6 +93,7 @@ def register_task(
         termination_fn,
         frozenset(harmless_kwargs),
         dict(kwargs or {}),
+        tables_fn,
     )
     known = _TASKS.get(task.env_id, ())
     for other in known:
