@@ -10,8 +10,9 @@ import torch
 from mbrl_bilevel.config import to_yaml
 from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, ReproduceConfig
 from mbrl_bilevel.config.table3 import Table3Config
+from mbrl_bilevel.config.tables import Table1Config, Table2Config
 from mbrl_bilevel.evaluation import save_figure
-from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3, table3
+from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3, table1, table2, table3
 from mbrl_bilevel.experiments.reproduce.outcome import Advance, Outcome
 from mbrl_bilevel.runs import RunDir, count_progress, versions, write_json_atomic, write_text_atomic
 
@@ -63,6 +64,12 @@ def _prepare(config: ReproduceConfig) -> tuple[int, Callable[[Advance], Outcome]
             return fig2.num_fits(config), partial(fig2.compute, config)
         case Fig3Config():
             return fig3.num_fits(config), partial(fig3.compute, config)
+        case Table1Config():
+            tables = table1.load_datasets(config)
+            return table1.num_fits(config), partial(table1.compute, config, tables)
+        case Table2Config():
+            tables = table1.load_datasets(config)
+            return table2.num_fits(config), partial(table2.compute, config, tables)
         case Table3Config():
             dataset = table3.load_dataset(config)
             return table3.num_fits(config), partial(table3.compute, config, dataset)
