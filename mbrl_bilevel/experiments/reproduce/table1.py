@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 from mbrl_bilevel.config.tables import ClassificationConfig, Table1Config
@@ -72,10 +71,8 @@ def fit_row(
     Raises:
         MBRLError: A loss is not finite; the message begins with the row.
     """
-    start = perf_counter()
     try:
         fitted = fit()
-        wall_time_s = perf_counter() - start
         x, y = task.splits.test
         metrics = classification_metrics(fitted.logits_fn(x), y)
         if not math.isfinite(metrics["nll"]):
@@ -89,5 +86,4 @@ def fit_row(
         "num_updates": fitted.num_updates,
         "beta": fitted.beta,
         "learned_beta": fitted.learned_beta,
-        "wall_time_s": wall_time_s,
     }

@@ -1,5 +1,6 @@
 """The methods of table 1, by name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,16 +11,17 @@ from torch import Tensor
 from mbrl_bilevel.bilevel import PolicyGradientLoss
 from mbrl_bilevel.config import AnalyticConfig, DiceConfig, ScoreFunctionConfig
 from mbrl_bilevel.config.tables import ClassificationConfig
+from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.estimators import make_estimator
 from mbrl_bilevel.estimators.base import SampledEstimator
 from mbrl_bilevel.experiments.reproduce.tabular_reward import best_scale, learn
 from mbrl_bilevel.experiments.reproduce.tabular_task import (
     ClassificationTask,
     ClassLoss,
-    Folds,
     Trained,
     cross_fitting,
     one_split,
+    select,
     train,
 )
 from mbrl_bilevel.rewards import OneHotReward
@@ -64,20 +66,23 @@ def beta_star(task: ClassificationTask) -> float:
     return task.config.temperature * num_classes / (2 * (1 - shares.square().sum().item()))
 
 
-def fit_nll(
-    make_folds: Callable[[ClassificationTask], Folds], scaled: bool, task: ClassificationTask
-) -> FittedClassifier:
-    """Maximum likelihood; `scaled`: its logits times the best factor for rows held out."""
+def fit_nll(task: ClassificationTask) -> FittedClassifier:
+    """Maximum likelihood on the training rows, stopped by the held-out rows."""
+    trained, _ = select(train(task, one_split(task), _nll_loss(task)), _nll)
+    return FittedClassifier(trained, trained.num_updates)
 
-    def loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        del x
-        return -task.head.log_prob(logits, y)
 
+def fit_nll_all(task: ClassificationTask) -> FittedClassifier:
+    """Maximum likelihood on training and held-out rows, stopped by cross-fitting."""
+    trained, _ = select(_cross_fit(task, "nll", _nll_loss(task)), _nll)
+    return FittedClassifier(trained, trained.num_updates)
+
+
+def fit_nll_scaled(task: ClassificationTask) -> FittedClassifier:
+    """The same, its logits times the best factor for rows held out (Guo et al. 2017)."""
     ridge = task.config.scale_ridge
-    criterion = partial(_best_loss, ridge=ridge) if scaled else _nll
-    trained = train(task, make_folds(task), loss, criterion)
-    if not scaled:
-        return FittedClassifier(trained, trained.num_updates)
+    criterion = partial(_best_loss, ridge=ridge)
+    trained, _ = select(_cross_fit(task, "nll", _nll_loss(task)), criterion)
     scale, _ = best_scale(trained.logits, trained.y, ridge)
     return FittedClassifier(lambda x: scale * trained(x), trained.num_updates)
 
@@ -87,7 +92,7 @@ def fit_fixed_reward(
 ) -> FittedClassifier:
     """The policy gradient under `U = beta I`, which stays as it is."""
     beta = beta_of(task)
-    trained = train(task, cross_fitting(task), reward_loss(task, beta), _nll)
+    trained, _ = select(_cross_fit(task, f"beta {beta}", reward_loss(task, beta)), _nll)
     return FittedClassifier(trained, trained.num_updates, beta)
 
 
@@ -96,13 +101,17 @@ def train_for_learning(task: ClassificationTask) -> tuple[Trained, float]:
 
     The best has the highest likelihood of rows held out under the best scalar reward.
     """
-    ridge = task.config.scale_ridge
-    found = []
+    criterion = partial(_best_loss, ridge=task.config.scale_ridge)
+    best, best_beta, least = None, math.nan, math.inf
     for initial in task.config.initial_betas:
         beta = initial * task.config.temperature
-        criterion = partial(_best_loss, ridge=ridge)
-        found.append((train(task, cross_fitting(task), reward_loss(task, beta), criterion), beta))
-    return min(found, key=lambda pair: pair[0].criterion)
+        checkpoints = _cross_fit(task, f"beta {beta}", reward_loss(task, beta))
+        trained, value = select(checkpoints, criterion)
+        if value < least:
+            best, best_beta, least = trained, beta, value
+    if best is None:
+        raise MBRLError("the likelihood of the held-out rows is not finite")
+    return best, best_beta
 
 
 def fit_bilevel(family: str, solver: str, task: ClassificationTask) -> FittedClassifier:
@@ -143,9 +152,9 @@ def reward_loss(task: ClassificationTask, beta: float) -> ClassLoss:
 
 
 METHODS: dict[str, Method] = {
-    "nll": Method("NLL", partial(fit_nll, one_split, False)),
-    "nll_all": Method("NLL, held-out data too", partial(fit_nll, cross_fitting, False)),
-    "nll_scaled": Method("NLL, temperature-scaled", partial(fit_nll, cross_fitting, True)),
+    "nll": Method("NLL", fit_nll),
+    "nll_all": Method("NLL, held-out data too", fit_nll_all),
+    "nll_scaled": Method("NLL, temperature-scaled", fit_nll_scaled),
     "pg_beta_1": Method("PG, β = 1", partial(fit_fixed_reward, lambda task: 1.0)),
     "pg_beta_star": Method("PG, β*", partial(fit_fixed_reward, beta_star)),
 }
@@ -153,6 +162,20 @@ METHODS: dict[str, Method] = {
 
 OURS = "bilevel"
 OUR_LABEL = "ours, learned reward"
+
+
+def _cross_fit(task: ClassificationTask, name: str, loss: ClassLoss) -> list[Trained]:
+    if name not in task.cross_fitted:
+        task.cross_fitted[name] = train(task, cross_fitting(task), loss)
+    return task.cross_fitted[name]
+
+
+def _nll_loss(task: ClassificationTask) -> ClassLoss:
+    def loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        del x
+        return -task.head.log_prob(logits, y)
+
+    return loss
 
 
 def _nll(logits: Tensor, y: Tensor) -> float:

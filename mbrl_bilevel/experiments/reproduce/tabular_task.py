@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,12 +32,15 @@ class ClassificationTask:
         model: `logistic` or `mlp`.
         config: Settings of the table.
         seed: Of split, folds, weights and samples.
+        cross_fitted: What `train` returned on the folds of `cross_fitting`, by the loss's name:
+            methods with the same loss share it.
     """
 
     splits: TabularSplits
     model: str
     config: ClassificationConfig
     seed: int
+    cross_fitted: "dict[str, list[Trained]]" = field(default_factory=dict)
 
     @property
     def head(self) -> CategoricalHead:
@@ -70,11 +73,10 @@ class Trained:
 
     Attributes:
         parameters: Weights `[in, out]` and biases `[1, out]` of its layers, in turns.
-        num_updates: That it has taken: those with the lowest criterion.
+        num_updates: That it has taken.
         x: Judged rows, `[M, D]`.
         y: Their classes, `[M]`.
         logits: `[M, C]`.
-        criterion: Of these.
     """
 
     parameters: list[Tensor]
@@ -82,12 +84,18 @@ class Trained:
     x: Tensor
     y: Tensor
     logits: Tensor
-    criterion: float
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits `[N, C]` of inputs `[N, D]`."""
         return forward(self.parameters, x)
+
+
+def select(checkpoints: list[Trained], criterion: Criterion) -> tuple[Trained, float]:
+    """Return the models of the lowest criterion, and how low it is: early stopping."""
+    values = [criterion(trained.logits, trained.y) for trained in checkpoints]
+    best = min(range(len(values)), key=values.__getitem__)
+    return checkpoints[best], values[best]
 
 
 def make_task(
@@ -136,10 +144,8 @@ def forward(parameters: list[Tensor], x: Tensor) -> Tensor:
     return outputs @ weight + bias
 
 
-def train(
-    task: ClassificationTask, folds: Folds, loss: ClassLoss, criterion: Criterion
-) -> Trained:
-    """Train models from the same weights by AdamW, and keep those of the lowest criterion.
+def train(task: ClassificationTask, folds: Folds, loss: ClassLoss) -> list[Trained]:
+    """Train models from the same weights by AdamW; return them every `check_every` updates.
 
     Raises:
         MBRLError: A loss is not finite.
@@ -151,7 +157,7 @@ def train(
     parameters = _initial_parameters(task, len(weights))
     peak_lr = config.lr if task.model == "mlp" else config.logistic_lr
     optimizer = AdamW(parameters, lr=peak_lr, weight_decay=config.weight_decay, fused=True)
-    best: Trained | None = None
+    checkpoints = []
     for update in range(1, config.num_updates + 1):
         for group in optimizer.param_groups:
             group["lr"] = peak_lr * _lr_share(config, update - 1)
@@ -166,12 +172,9 @@ def train(
         with torch.no_grad():
             logits = forward(parameters, x)
         logits = logits[folds.judge[judged], judged.nonzero()[:, 0]]
-        value = criterion(logits, y[judged])
-        if best is None or value < best.criterion:
-            last = [parameter[-1].detach().clone() for parameter in parameters]
-            best = Trained(last, update, x[judged], y[judged], logits, value)
-    assert best is not None
-    return best
+        last = [parameter[-1].detach().clone() for parameter in parameters]
+        checkpoints.append(Trained(last, update, x[judged], y[judged], logits))
+    return checkpoints
 
 
 def _lr_share(config: ClassificationConfig, step: int) -> float:
