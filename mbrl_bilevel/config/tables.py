@@ -74,7 +74,9 @@ class ClassificationConfig(StrictConfig):
         "held-out likelihood chooses",
     )
     outer_steps: PositiveInt = Field(default=60, description="updates of the learned reward")
-    outer_lr: PositiveFloat = Field(default=0.1, description="learning rate of Adam on the reward, at the start; decays to 0")
+    outer_lr: PositiveFloat = Field(
+        default=0.1, description="learning rate of Adam on the reward, at the start; decays to 0"
+    )
     scale_ridge: NonNegativeFloat = Field(
         default=0.3, description="inverse variance of a Gaussian prior on the log of the one beta"
     )

@@ -38,8 +38,8 @@ def make_report(rows: Sequence[Row], labels: Mapping[str, str], config: Table1Co
 {protocol_text(config)}
 
 {labels["nll"]} is trained on the training rows and stopped by the held-out ones. All others use
-both: the last model is trained on both, for as many updates as is best for {config.num_folds} models
-that were each trained on all folds but one. On those folds ours learns its reward
+both: the last model is trained on both, for as many updates as is best for {config.num_folds}
+models that were each trained on all folds but one. On those folds ours learns its reward
 ({config.reward}, solver {config.solver}), and temperature scaling its factor.
 
 {tables}

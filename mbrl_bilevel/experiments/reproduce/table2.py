@@ -10,12 +10,11 @@ from mbrl_bilevel.experiments.reproduce.table1 import fit_row
 from mbrl_bilevel.experiments.reproduce.table2_report import make_report
 from mbrl_bilevel.experiments.reproduce.tabular_methods import (
     OURS,
-    FittedClassifier,
     fit_reward,
     train_for_learning,
 )
 from mbrl_bilevel.experiments.reproduce.tabular_plot import accuracy_and_likelihood
-from mbrl_bilevel.experiments.reproduce.tabular_task import ClassificationTask, make_task
+from mbrl_bilevel.experiments.reproduce.tabular_task import make_task
 
 
 def variants(config: Table2Config) -> list[tuple[str, str]]:

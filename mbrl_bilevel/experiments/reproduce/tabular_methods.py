@@ -155,7 +155,7 @@ METHODS: dict[str, Method] = {
     "nll": Method("NLL", fit_nll),
     "nll_all": Method("NLL, held-out data too", fit_nll_all),
     "nll_scaled": Method("NLL, temperature-scaled", fit_nll_scaled),
-    "pg_beta_1": Method("PG, β = 1", partial(fit_fixed_reward, lambda task: 1.0)),
+    "pg_beta_1": Method("PG, β = 1", partial(fit_fixed_reward, lambda _: 1.0)),
     "pg_beta_star": Method("PG, β*", partial(fit_fixed_reward, beta_star)),
 }
 """The baselines, in the order of the table; ours follows them."""

@@ -47,5 +47,5 @@ test), and draws weights of its own; features are standardised by the training r
 {config.num_updates} updates on all rows at once, rate {config.lr:g} (logistic:
 {config.logistic_lr:g}), weight decay {config.weight_decay:g}; the mlp has hidden layers {layers}.
 The number of updates is that of the best likelihood of rows the model was not trained on.
-Temperature {config.temperature:g}, expected rewards: {config.estimator}. NLL in nats a row, ECE with
-15 bins."""
+Temperature {config.temperature:g}, expected rewards: {config.estimator}. NLL in nats a row, ECE
+with 15 bins."""

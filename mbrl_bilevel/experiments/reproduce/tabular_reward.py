@@ -198,7 +198,7 @@ def reward_problem(
         return {"logits": logits[..., :-1] - logits[..., -1:]}
 
     return FunctionalProblem(
-        lambda params, x: params["logits"],
+        lambda params, _: params["logits"],
         inner_loss,
         outer_loss,
         conditional,
