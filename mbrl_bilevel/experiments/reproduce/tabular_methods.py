@@ -132,7 +132,7 @@ def fit_reward(
 def reward_loss(task: ClassificationTask, beta: float) -> ClassLoss:
     """Return the inner loss under `U = beta I`, with the estimator of the settings."""
     config = task.config
-    estimators = {
+    estimators: dict[str, AnalyticConfig | ScoreFunctionConfig | DiceConfig] = {
         "analytic": AnalyticConfig(),
         "score_function": ScoreFunctionConfig(num_samples=config.num_samples),
         "dice": DiceConfig(num_samples=config.num_samples),

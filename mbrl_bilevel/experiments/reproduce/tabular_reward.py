@@ -24,7 +24,7 @@ from mbrl_bilevel.bilevel.policy_gradient import shares_of_classes
 from mbrl_bilevel.bilevel.problem import ParamDict
 from mbrl_bilevel.config.tables import ClassificationConfig
 from mbrl_bilevel.experiments.reproduce.tabular_task import Trained
-from mbrl_bilevel.rewards import OneHotReward, Reward, StateDependentOneHotReward
+from mbrl_bilevel.rewards import OneHotReward, Reward, StateDependentOneHotReward, Structure
 
 _MAX_LOG_SCALE = 6.0
 
@@ -113,7 +113,7 @@ def learn(
         size = trained.x.shape[-1]
         reward = StateDependentOneHotReward(num_classes, size, initial=learned_beta)
     else:
-        structure = "full" if family == "full" else "diagonal"
+        structure: Structure = "full" if family == "full" else "diagonal"
         reward = OneHotReward(num_classes, structure, learned_beta)
     return _learn(trained, beta, reward.double(), solver, config, config.shape_ridge)
 
