@@ -117,7 +117,8 @@ def shares_of_classes(rewards: Tensor, solution: Tensor, temperature: float) -> 
     system[..., :size, size] = system[..., size, :size] = 1.0
     log_probs = temperature * solution.log_softmax(dim=-1)
     right = torch.cat([log_probs, torch.ones_like(log_probs[..., :1])], dim=-1)
-    return torch.linalg.solve(system, right[..., None])[..., :size, 0]
+    solved: Tensor = torch.linalg.solve(system, right[..., None])
+    return solved[..., :size, 0]
 
 
 def _check_spaces(head: Head, reward: Reward) -> None:

@@ -19,7 +19,7 @@ from mbrl_bilevel.experiments.reproduce.tabular_task import make_task
 
 def variants(config: Table2Config) -> list[tuple[str, str]]:
     """Return the pairs of a family and a solver: a row of the table each."""
-    by_family = [(family, config.solvers[0]) for family in config.rewards]
+    by_family: list[tuple[str, str]] = [(family, config.solvers[0]) for family in config.rewards]
     return by_family + [(config.rewards[0], solver) for solver in config.solvers[1:]]
 
 
