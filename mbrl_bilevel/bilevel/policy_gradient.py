@@ -80,33 +80,45 @@ class PolicyGradientLoss:
             exact = PolicyGradientLoss(self.head, self.reward, Analytic(), self.temperature)
             return exact(outputs, outer_params, x, self.head.mean(solution))
         if isinstance(self.head, CategoricalHead) and isinstance(self.reward, OneHotReward):
-            return self._conditional_classes(outputs, outer_params, solution)
+            return self._conditional_classes(outputs, outer_params, x, solution)
         raise ConfigError(
             f"solver 'functional' cannot read the targets' distribution off a solution for head "
             f"{self.head.name!r} with reward {type(self.reward).__name__}; use 'cg' or 'nystrom'"
         )
 
     def _conditional_classes(
-        self, outputs: Tensor, outer_params: ParamDict, solution: Tensor
+        self, outputs: Tensor, outer_params: ParamDict, x: Tensor, solution: Tensor
     ) -> Tensor:
-        """With shares q of the classes, stationarity is `temperature log p = R q + constant`."""
-
         def table(reward: Reward) -> Tensor:
             assert isinstance(reward, OneHotReward)
-            return reward.table()
+            return reward.table(x)
 
         rewards = self.reward.using(outer_params, table)
         with torch.no_grad():
-            size = len(rewards)
-            system = rewards.new_zeros(size + 1, size + 1)
-            system[:size, :size] = rewards
-            system[:size, size] = system[size, :size] = 1.0
-            log_probs = self.temperature * solution.log_softmax(dim=-1)
-            one = torch.ones_like(log_probs[..., :1])
-            right = torch.cat([log_probs, one], dim=-1)
-            shares = torch.linalg.solve(system, right[..., None])[..., :size, 0]
-        expected: Tensor = (outputs.softmax(dim=-1) * (shares @ rewards.mT)).sum(dim=-1)
+            shares = shares_of_classes(rewards, solution, self.temperature)
+        of_class = (rewards @ shares[..., None])[..., 0]
+        expected: Tensor = (outputs.softmax(dim=-1) * of_class).sum(dim=-1)
         return -expected - self.temperature * self.head.entropy(outputs)
+
+
+def shares_of_classes(rewards: Tensor, solution: Tensor, temperature: float) -> Tensor:
+    """Return the conditional shares q of classes whose inner solution is known, `[*S, C]`.
+
+    Stationarity is `temperature log p = R q + constant`, and shares sum to one.
+
+    Args:
+        rewards: R, `[C, C]` or `[*S, C, C]`.
+        solution: Logits of the solution p, `[*S, C]`.
+        temperature: Weight of the entropy.
+    """
+    size = rewards.shape[-1]
+    system = rewards.new_zeros(*rewards.shape[:-2], size + 1, size + 1)
+    system[..., :size, :size] = rewards
+    system[..., :size, size] = system[..., size, :size] = 1.0
+    log_probs = temperature * solution.log_softmax(dim=-1)
+    right = torch.cat([log_probs, torch.ones_like(log_probs[..., :1])], dim=-1)
+    solved: Tensor = torch.linalg.solve(system, right[..., None])
+    return solved[..., :size, 0]
 
 
 def _check_spaces(head: Head, reward: Reward) -> None:

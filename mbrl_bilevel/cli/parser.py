@@ -118,7 +118,7 @@ def _add_reproduce(subparsers: Any) -> None:
         description="Recompute a figure or table of the paper into a run folder.",
     )
     reproduce.make_epilog = settings_help.describe_figures
-    reproduce.add_argument("figure", metavar="NAME", help="fig1, fig2, fig3 or table3")
+    reproduce.add_argument("figure", metavar="NAME", help="fig1 to fig3 or table1 to table3")
     reproduce.add_argument("words", nargs="*", metavar="key=value", help="overrides")
     _add_run_dir(reproduce, "reproduce_<NAME>")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")

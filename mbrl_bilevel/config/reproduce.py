@@ -1,4 +1,4 @@
-"""Settings of the paper's figures and table 3, `mbrl-bilevel reproduce`."""
+"""Settings of the paper's figures and tables, `mbrl-bilevel reproduce`."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from mbrl_bilevel.config.base import (
 )
 from mbrl_bilevel.config.load import apply_override, validate
 from mbrl_bilevel.config.table3 import Table3Config
+from mbrl_bilevel.config.tables import Table1Config, Table2Config
 from mbrl_bilevel.errors import ConfigError
 
 SolverName = Literal["functional", "cg", "neumann", "nystrom", "unrolled"]
@@ -129,10 +130,17 @@ class Fig3Config(SyntheticConfig):
         return {} if name == "functional" else getattr(self, name).model_dump()
 
 
-ReproduceConfig = SyntheticConfig | Table3Config
+ReproduceConfig = SyntheticConfig | Table1Config | Table2Config | Table3Config
 
 REPRODUCE_CONFIGS: Mapping[str, type[ReproduceConfig]] = MappingProxyType(
-    {"fig1": Fig1Config, "fig2": Fig2Config, "fig3": Fig3Config, "table3": Table3Config}
+    {
+        "fig1": Fig1Config,
+        "fig2": Fig2Config,
+        "fig3": Fig3Config,
+        "table1": Table1Config,
+        "table2": Table2Config,
+        "table3": Table3Config,
+    }
 )
 """Settings of each figure and table, by its name on the command line."""
 

@@ -4,7 +4,7 @@ from mbrl_bilevel.rewards.base import Reward
 from mbrl_bilevel.rewards.mahalanobis import MahalanobisReward, QuadraticReward, Structure
 from mbrl_bilevel.rewards.make_reward import make_reward
 from mbrl_bilevel.rewards.neural import EmbeddingReward, NeuralReward
-from mbrl_bilevel.rewards.one_hot import OneHotReward
+from mbrl_bilevel.rewards.one_hot import OneHotReward, StateDependentOneHotReward
 from mbrl_bilevel.rewards.precision import DiagonalPrecision, FullPrecision, Precision
 from mbrl_bilevel.rewards.state_dependent import StateDependentReward
 
@@ -18,6 +18,7 @@ __all__ = [
     "Precision",
     "QuadraticReward",
     "Reward",
+    "StateDependentOneHotReward",
     "StateDependentReward",
     "Structure",
     "make_reward",

@@ -10,9 +10,10 @@ import torch
 from mbrl_bilevel.config import load_data, to_yaml, validate
 from mbrl_bilevel.config.reproduce import Fig1Config, Fig2Config, Fig3Config, ReproduceConfig
 from mbrl_bilevel.config.table3 import Table3Config
+from mbrl_bilevel.config.tables import Table1Config, Table2Config
 from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.evaluation import save_figure
-from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3, table3
+from mbrl_bilevel.experiments.reproduce import fig1, fig2, fig3, table1, table2, table3
 from mbrl_bilevel.experiments.reproduce.outcome import Outcome
 from mbrl_bilevel.experiments.reproduce.rows import Rows
 from mbrl_bilevel.experiments.row_files import read_rows
@@ -62,7 +63,7 @@ def reproduce(
 
 def can_resume(config: ReproduceConfig) -> bool:
     """Whether what is finished of an interrupted run is kept: of tables, which take long."""
-    return isinstance(config, Table3Config)
+    return isinstance(config, Table1Config | Table2Config | Table3Config)
 
 
 def _prepare(config: ReproduceConfig) -> tuple[int, Callable[[Rows], Outcome]]:
@@ -77,6 +78,12 @@ def _prepare(config: ReproduceConfig) -> tuple[int, Callable[[Rows], Outcome]]:
             return fig2.num_fits(config), lambda rows: fig2.compute(config, rows.advance)
         case Fig3Config():
             return fig3.num_fits(config), lambda rows: fig3.compute(config, rows.advance)
+        case Table1Config():
+            tables = table1.load_datasets(config)
+            return table1.num_fits(config), partial(table1.compute, config, tables)
+        case Table2Config():
+            tables = table1.load_datasets(config)
+            return table2.num_fits(config), partial(table2.compute, config, tables)
         case Table3Config():
             dataset = table3.load_dataset(config)
             return table3.num_fits(config), partial(table3.compute, config, dataset)
