@@ -1,10 +1,11 @@
 """Types shared by all packages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -46,6 +47,15 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class EnvPredictor(Predictor, Protocol):
+    """Acts on the environments themselves, and not on their observations alone."""
+
+    def initial_state(self, envs: Sequence[gym.Env[Any, Any]]) -> Any:
+        """Return the state to `predict` with as an episode begins in each of B environments."""
+        ...
+
+
 class Agent(Predictor, Protocol):
     """What a training run asks of an agent.
 
@@ -67,6 +77,13 @@ class Agent(Predictor, Protocol):
     def restore(self, path: str | Path) -> None:
         """Go on, in place, from what `save` wrote."""
         ...
+
+
+@runtime_checkable
+class ModelAgent(Agent, Protocol):
+    """An agent with a model of the environment, which a run draws pictures of once it is fitted."""
+
+    num_fits: int
 
     def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
         """Return the model's trajectories `[P, H + 1, D_obs]` for actions `[H, *shape]`."""

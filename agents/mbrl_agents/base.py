@@ -148,6 +148,11 @@ class ModelBasedAgent(ABC):
             self.model, self.reward_fn, self.termination_fn, num_particles=20, propagation="ts1"
         )
 
+    @property
+    def learns(self) -> dict[str, bool]:
+        """Whether the model learns the `reward` and the `termination`, for want of exact ones."""
+        return {"reward": self.reward_fn is None, "termination": self.termination_fn is None}
+
     def learn(self, total_timesteps: int, callback: Callback | None = None) -> Self:
         """Act in the environment for `total_timesteps` more steps, and learn from them.
 

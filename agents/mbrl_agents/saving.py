@@ -1,31 +1,61 @@
 """Agents on disk: settings and state, without any code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
+from mbrl_bilevel.config import ModelConfig, ObjectiveConfig, StrictConfig
 from mbrl_bilevel.environments import full_env_id, make_env
 from mbrl_bilevel.errors import CheckpointError, ConfigError
 from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
 from mbrl_envs.tasks.compatibility import changing_wrappers
 
-if TYPE_CHECKING:
-    from mbrl_agents.base import ModelBasedAgent
 
-AgentT = TypeVar("AgentT", bound="ModelBasedAgent")
+class SavedAgent(Protocol):
+    """What is stored of an agent: what it is made with, and its state."""
+
+    model_config: ModelConfig
+    objective_config: ObjectiveConfig
+    seed: int
+
+    @property
+    def config(self) -> StrictConfig:
+        """The settings of its own."""
+        ...
+
+    @property
+    def env(self) -> gym.Env[Any, Any]:
+        """The environment that it acts in."""
+        ...
+
+    @property
+    def learns(self) -> Mapping[str, bool]:
+        """Whether it learns the `reward` and the `termination`; else they are exact."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that it goes on from."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
-def save_agent(agent: "ModelBasedAgent", path: Path) -> None:
+AgentT = TypeVar("AgentT", bound=SavedAgent)
+
+
+def save_agent(agent: SavedAgent, path: Path) -> None:
     """Write `agent` to the folder `path`, in one step."""
     save_checkpoint(
         path,
         {
             **_settings(agent),
             "env": _env_arguments(agent.env),
-            "learns": _learns(agent),
+            "learns": dict(agent.learns),
             "state": agent.state_dict(),
             "global_rng": capture_rng_state(),
         },
@@ -33,7 +63,7 @@ def save_agent(agent: "ModelBasedAgent", path: Path) -> None:
 
 
 def load_agent(
-    agent_class: type[AgentT],
+    agent_class: Callable[..., AgentT],
     path: Path,
     env: gym.Env[Any, Any] | str | None,
     **arguments: Any,
@@ -61,7 +91,7 @@ def load_agent(
     return agent
 
 
-def restore_agent(agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path) -> None:
+def restore_agent(agent: SavedAgent, saved: Mapping[str, Any], path: Path) -> None:
     """Put what was read from the checkpoint `path` into an agent made with the same settings.
 
     Raises:
@@ -75,10 +105,10 @@ def restore_agent(agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path
                 f"{path}: the agent was saved with {section}={saved_settings[section]}, but this "
                 f"one has {section}={settings}"
             )
-    if saved["learns"] != _learns(agent):
+    if saved["learns"] != agent.learns:
         raise CheckpointError(
             f"{path}: the agent was saved with {_describe(saved['learns'])}, but is loaded with "
-            f"{_describe(_learns(agent))}; hand in the same reward_fn and termination_fn"
+            f"{_describe(agent.learns)}; hand in the same reward_fn and termination_fn"
         )
     try:
         agent.load_state_dict(saved["state"])
@@ -92,7 +122,7 @@ def _refuse_other_content(saved: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path} is not an agent's checkpoint: it has no {missing[0]!r}")
 
 
-def _settings(agent: "ModelBasedAgent") -> dict[str, Any]:
+def _settings(agent: SavedAgent) -> dict[str, Any]:
     """Return what an agent is made with, as plain values."""
     return {
         "agent": agent.config.model_dump(mode="json"),
@@ -102,9 +132,7 @@ def _settings(agent: "ModelBasedAgent") -> dict[str, Any]:
     }
 
 
-def _saved_settings(
-    agent: "ModelBasedAgent", saved: Mapping[str, Any], path: Path
-) -> dict[str, Any]:
+def _saved_settings(agent: SavedAgent, saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the settings in a checkpoint; those that came after it have their defaults."""
     try:
         return {
@@ -126,10 +154,6 @@ def _env_arguments(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     if spec.max_episode_steps != gym.registry[spec.id].max_episode_steps:
         kwargs["max_episode_steps"] = spec.max_episode_steps
     return {"id": full_env_id(spec), "kwargs": kwargs}
-
-
-def _learns(agent: "ModelBasedAgent") -> dict[str, bool]:
-    return {"reward": agent.reward_fn is None, "termination": agent.termination_fn is None}
 
 
 def _describe(learns: Mapping[str, bool]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mbrl_bilevel.evaluation import (
     Episode,
@@ -16,7 +17,7 @@ from mbrl_bilevel.evaluation import (
     write_mp4,
 )
 from mbrl_bilevel.runs import MetricsLogger, RunDir, read_metrics
-from mbrl_bilevel.types import Agent
+from mbrl_bilevel.types import Agent, ModelAgent
 
 TRAJECTORY_STEPS = 50
 """Steps of the open-loop prediction that is plotted."""
@@ -25,15 +26,25 @@ TRAJECTORY_STEPS = 50
 def write_plots(
     agent: Agent, episodes: Sequence[Episode], run: RunDir, logger: MetricsLogger | None
 ) -> None:
-    """Plot the learning curve, an open-loop prediction and the one-step calibration.
+    """Plot the learning curve and, of a model, an open-loop prediction and the calibration.
 
-    The last two are of evaluation episodes, which the model has not seen.
+    The last two are of evaluation episodes, which the model has not seen. An agent without a
+    model, or with one that is not fitted yet, has none.
     """
     figures = {"learning_curve": learning_curve(read_metrics(run.metrics_path))}
+    if isinstance(agent, ModelAgent) and agent.num_fits > 0:
+        figures |= _model_figures(agent, episodes)
+    for name, figure in figures.items():
+        save_figure(figure, run.plots / f"{name}.png")
+        if logger is not None:
+            logger.log_figure(agent.num_timesteps, f"plots/{name}", figure)
+
+
+def _model_figures(agent: ModelAgent, episodes: Sequence[Episode]) -> dict[str, Figure]:
+    """Return an open-loop prediction along the last episode, and the one-step calibration."""
     last = episodes[-1]
     steps = min(last.length, TRAJECTORY_STEPS)
     samples = agent.sample_trajectories(last.obs[0], last.actions[:steps])
-    figures["trajectory"] = trajectory(last.obs[: steps + 1], samples)
     mean, std = ensemble_moments(
         *agent.predict_next_obs(
             np.concatenate([e.obs[:-1] for e in episodes]),
@@ -41,11 +52,10 @@ def write_plots(
         )
     )
     targets = np.concatenate([e.obs[1:] for e in episodes])
-    figures["calibration"] = calibration_curve(gaussian_calibration(mean, std, targets))
-    for name, figure in figures.items():
-        save_figure(figure, run.plots / f"{name}.png")
-        if logger is not None:
-            logger.log_figure(agent.num_timesteps, f"plots/{name}", figure)
+    return {
+        "trajectory": trajectory(last.obs[: steps + 1], samples),
+        "calibration": calibration_curve(gaussian_calibration(mean, std, targets)),
+    }
 
 
 def write_video(episode: Episode, run: RunDir, name: str, fps: float) -> Path:

@@ -20,6 +20,7 @@ PASSIVE_WRAPPERS = frozenset(
         "gymnasium.RecordVideo",
         "gymnasium.RenderCollection",
         "gymnasium.TimeLimit",
+        "mbrl_agents.LastObservation",
         "minari.DataCollector",
         "stable_baselines3.Monitor",
     }
@@ -52,14 +53,14 @@ def changing_wrappers(env: gym.Env[Any, Any], spec: EnvSpec) -> list[str]:
     """
     chain: list[str] = []
     while isinstance(env, gym.Wrapper):
-        chain.insert(0, _wrapper_name(type(env).__module__, type(env).__name__))
+        chain.insert(0, wrapper_name(type(env).__module__, type(env).__name__))
         env = env.env
     checks = [index for index, name in enumerate(chain) if name in CHECKING_WRAPPERS]
     outside = chain[checks[0] :] if checks else chain
     active = [name for name in outside if name not in PASSIVE_WRAPPERS]
 
     registered = [
-        _wrapper_name(wrapper.entry_point, wrapper.name)
+        wrapper_name(wrapper.entry_point, wrapper.name)
         for wrapper in _registered_spec(spec).additional_wrappers
     ]
     expected = [name for name in registered if name not in PASSIVE_WRAPPERS]
@@ -94,6 +95,6 @@ def _registered_spec(spec: EnvSpec) -> EnvSpec:
     return gym.registry.get(spec.id, spec)
 
 
-def _wrapper_name(module: str, name: str) -> str:
+def wrapper_name(module: str, name: str) -> str:
     """The top-level package and the class: modules within a package move between versions."""
     return f"{module.partition('.')[0]}.{name}"
