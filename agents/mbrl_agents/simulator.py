@@ -11,22 +11,19 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from mbrl_agents.env_copies import (
+    Attributes,
+    changing_layers,
+    copied_attributes,
+    copy_layers,
+    is_mujoco,
+    stand_ins,
+)
 from mbrl_bilevel.environments import env_name
 from mbrl_bilevel.errors import EnvError
-from mbrl_envs.tasks.compatibility import PASSIVE_WRAPPERS, wrapper_name
-
-NOT_COPIED = frozenset(
-    {
-        "_renderer", "clock", "mujoco_renderer", "render_mode", "renderer", "screen", "surf",
-        "surface", "viewer", "window", "window_surface",
-    }
-)  # fmt: skip
-"""Attributes that only draw: a simulation is never seen, and windows cannot be copied."""
 
 CHECKED_STEPS = 5
 """Steps that a new simulator has to reproduce."""
-
-Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Simulator:
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._name = env_name(env)
-        self._layers = _copy_layers(env)
+        self._layers = copy_layers(env)
         self._check()
 
     def capture(self, env: gym.Env[Any, Any]) -> Snapshot:
@@ -89,7 +86,7 @@ class Simulator:
         Raises:
             EnvError: If it is of another kind than the original, or an attribute cannot be copied.
         """
-        layers = _layers(env)
+        layers = changing_layers(env)
         kinds = [[type(layer) for layer in each] for each in (layers, self._layers)]
         if kinds[0] != kinds[1]:
             described = [" of ".join(kind.__name__ for kind in each) for each in kinds]
@@ -97,17 +94,18 @@ class Simulator:
                 f"cannot simulate {env_name(env)} ({described[0]}) by a copy of {self._name} "
                 f"({described[1]})"
             )
-        memo = _stand_ins(env, self._layers)
+        memo = stand_ins(env, self._layers)
         physics = []
         for layer, own in zip(layers, self._layers, strict=True):
             for name, value in vars(layer).items():
-                if _is_mujoco(value, "MjData"):
-                    memo[id(value)] = vars(own)[name]
-                    physics.append((vars(own)[name], copy.copy(value)))
-                elif isinstance(value, (gym.Space, EnvSpec)):
-                    memo[id(value)] = vars(own)[name]
+                place = vars(own).get(name)
+                if is_mujoco(value, "MjData"):
+                    memo[id(value)] = place
+                    physics.append((place, copy.copy(value)))
+                elif isinstance(value, (gym.Space, EnvSpec)) and type(place) is type(value):
+                    memo[id(value)] = place
         fixed, changing = [], []
-        for attributes in _copied(layers, memo):
+        for attributes in copied_attributes(layers, memo):
             fixed.append({k: v for k, v in attributes.items() if self._is_fixed(v)})
             changing.append({k: v for k, v in attributes.items() if not self._is_fixed(v)})
         generators = [
@@ -162,15 +160,15 @@ class Simulator:
         atoms = (bool, int, float, complex, str, bytes, type(None), np.generic)
         return (
             isinstance(value, (*atoms, gym.Space, EnvSpec, np.random.Generator))
-            or _is_mujoco(value, "MjModel")
-            or _is_mujoco(value, "MjData")
+            or is_mujoco(value, "MjModel")
+            or is_mujoco(value, "MjData")
             or any(value is layer for layer in self._layers)
         )
 
     def _check(self) -> None:
         """Raise if a second copy, moved by random actions, is not repeated exactly."""
         try:
-            twin = _copy_layers(self._layers[0])[0]
+            twin = copy_layers(self._layers[0])[0]
             twin.reset(seed=0)
         except EnvError:
             raise
@@ -208,70 +206,3 @@ def check_step(
             f"led to {obs} with reward {reward} in the simulation, and to {real_obs} with reward "
             f"{real_reward} in the environment; part of its state is outside its attributes"
         )
-
-
-def _copy_layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
-    """Return copies of an environment's layers, outermost first, that refer to each other.
-
-    `copy.deepcopy` of the environment would call the constructor of many (`EzPickle`) instead.
-    """
-    layers = _layers(env)
-    copies = [object.__new__(type(layer)) for layer in layers]
-    for own, attributes in zip(copies, _copied(layers, _stand_ins(env, copies)), strict=True):
-        vars(own).update(attributes)
-    return copies
-
-
-def _stand_ins(env: gym.Env[Any, Any], copies: list[gym.Env[Any, Any]]) -> dict[int, Any]:
-    """Return `deepcopy`'s memo of which copy takes whose place.
-
-    Passive wrappers, which have no copy, give way to what they wrap.
-    """
-    memo: dict[int, Any] = {}
-    layers = _layers(env)
-    passed: list[int] = []
-    while True:
-        passed.append(id(env))
-        if env is layers[0]:
-            memo |= dict.fromkeys(passed, copies[0])
-            layers, copies, passed = layers[1:], copies[1:], []
-        if not isinstance(env, gym.Wrapper):
-            return memo
-        env = env.env
-
-
-def _copied(layers: list[gym.Env[Any, Any]], memo: dict[int, Any]) -> list[Attributes]:
-    """Return copies of the layers' attributes, which may refer to each other's.
-
-    Raises:
-        EnvError: If one cannot be copied.
-    """
-    copies = []
-    for layer in layers:
-        attributes: Attributes = {}
-        for name, value in vars(layer).items():
-            try:
-                attributes[name] = None if name in NOT_COPIED else copy.deepcopy(value, memo)
-            except Exception as error:
-                raise EnvError(
-                    f"{env_name(layers[-1])} cannot be simulated: its attribute {name!r} "
-                    f"({type(value).__name__}) cannot be copied: {error}"
-                ) from error
-        copies.append(attributes)
-    return copies
-
-
-def _layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
-    """Return the wrappers that may change what an environment does, outermost first, and itself."""
-    layers: list[gym.Env[Any, Any]] = []
-    while isinstance(env, gym.Wrapper):
-        if wrapper_name(type(env).__module__, type(env).__name__) not in PASSIVE_WRAPPERS:
-            layers.append(env)
-        env = env.env
-    return [*layers, env]
-
-
-def _is_mujoco(value: Any, kind: str) -> bool:
-    """Whether a value is of MuJoCo's class; without importing it, which settles how it renders."""
-    mujoco = sys.modules.get("mujoco")
-    return mujoco is not None and isinstance(value, getattr(mujoco, kind))
