@@ -1,10 +1,11 @@
 """Types shared by all packages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,6 +44,15 @@ class Predictor(Protocol):
         deterministic: bool = False,
     ) -> tuple[NDArray[np.generic], Any]:
         """Return the action(s) `[D_act]` or `[B, D_act]`, and the state to hand in next time."""
+        ...
+
+
+@runtime_checkable
+class EnvPredictor(Predictor, Protocol):
+    """Acts on the environments themselves, and not on their observations alone."""
+
+    def initial_state(self, envs: Sequence[gym.Env[Any, Any]]) -> Any:
+        """Return the state to `predict` with as an episode begins in each of B environments."""
         ...
 
 

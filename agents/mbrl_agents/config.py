@@ -2,9 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from mbrl_agents.planning.config import ICEMConfig, PlannerConfig, TerminalValueConfig
+from mbrl_agents.planning.config import (
+    AnyPlannerConfig,
+    ICEMConfig,
+    PlannerConfig,
+    TerminalValueConfig,
+)
 from mbrl_bilevel.config.base import PositiveInt, StrictConfig
 
 
@@ -38,3 +43,17 @@ class PETSConfig(AgentConfig):
         description="learned value of the state at a plan's end; null: nothing counts beyond it",
     )
     planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")
+
+
+class OracleConfig(StrictConfig):
+    """Planning on the true simulator."""
+
+    name: Literal["oracle"] = Field(default="oracle", description="which agent")
+    planner: PlannerConfig = Field(default=ICEMConfig(), description="search over action sequences")
+
+    @field_validator("planner")
+    @classmethod
+    def _without_gradients(cls, value: AnyPlannerConfig) -> AnyPlannerConfig:
+        if value.refinement is not None:
+            raise ValueError("planner.refinement has to be null: a simulator has no gradients")
+        return value

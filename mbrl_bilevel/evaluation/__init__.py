@@ -19,6 +19,7 @@ from mbrl_bilevel.evaluation.episodes import (
     BatchState,
     Episode,
     evaluate_episodes,
+    initial_state,
     summarise,
 )
 from mbrl_bilevel.evaluation.mixture import GaussianMixture
@@ -53,6 +54,7 @@ __all__ = [
     "error_metrics",
     "evaluate_episodes",
     "gaussian_calibration",
+    "initial_state",
     "interval_width",
     "learning_curve",
     "mixture_calibration",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_bilevel.errors import ConfigError, EnvError
-from mbrl_bilevel.types import Predictor
+from mbrl_bilevel.types import EnvPredictor, Predictor
 
 MakeEnv = Callable[[str | None], gym.Env[Any, Any]]
 """`make_env(render_mode)` builds a fresh environment, which must end its episodes by itself."""
@@ -122,6 +122,11 @@ def evaluate_episodes(
     return [episodes[index] for index in range(num_episodes)]
 
 
+def initial_state(agent: Predictor, envs: Sequence[gym.Env[Any, Any]]) -> Any:
+    """Return the state that an agent's first `predict` gets, in episodes that begin in `envs`."""
+    return agent.initial_state(envs) if isinstance(agent, EnvPredictor) else None
+
+
 def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
     """Mean and standard deviation of the returns, count and mean length of the episodes.
 
@@ -149,7 +154,7 @@ class _RunningEpisode:
     """An environment and what it has returned since its reset."""
 
     def __init__(self, env: gym.Env[Any, Any], index: int, seed: int, record: bool) -> None:
-        self._env = env
+        self.env = env
         self.index = index
         self._name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         if not isinstance(env.observation_space, gym.spaces.Box | gym.spaces.Discrete):
@@ -178,7 +183,7 @@ class _RunningEpisode:
         return self._terminated or self._truncated
 
     def step(self, action: NDArray[np.generic]) -> None:
-        obs, reward, terminated, truncated, self._info = self._env.step(action)
+        obs, reward, terminated, truncated, self._info = self.env.step(action)
         self._actions.append(np.array(action))
         self._rewards.append(float(reward))
         self._terminated, self._truncated = bool(terminated), bool(truncated)
@@ -209,7 +214,7 @@ class _RunningEpisode:
             self._frames.append(self._render())
 
     def _render(self) -> NDArray[np.uint8]:
-        frame: Any = self._env.render()
+        frame: Any = self.env.render()
         if not (
             isinstance(frame, np.ndarray)
             and frame.dtype == np.uint8
@@ -230,7 +235,7 @@ def _run_in_lockstep(
     agent: Predictor, batch: list[_RunningEpisode]
 ) -> Iterator[tuple[int, Episode]]:
     """Step all episodes of the batch together; yield each, with its index, as it ends."""
-    state: Any = None
+    state = initial_state(agent, [running.env for running in batch])
     episode_start = True
     while batch:
         actions, state = agent.predict(

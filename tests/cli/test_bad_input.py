@@ -96,7 +96,7 @@ REFUSED: list[tuple[int, list[str], list[str]]] = [
     (
         2,
         ["agent.name=pet"],
-        ["'agent.name': 'pet', did you mean 'pets'?", "allowed: dyna, maac, mbpo, pets"],
+        ["'agent.name': 'pet', did you mean 'pets'?", "allowed: dyna, maac, mbpo, oracle, pets"],
     ),
     (
         2,
@@ -137,7 +137,7 @@ CONFIG_REFUSED: list[tuple[list[str], list[str]]] = [
     (["missing.yaml"], ["configuration file 'missing.yaml' does not exist"]),
     (["broken.yaml"], ["cannot read configuration broken.yaml", "line 2"]),
     (["list.yaml"], ["configuration list.yaml must be a mapping"]),
-    (["empty.yaml"], ["missing key 'agent.name'; allowed: dyna, maac, mbpo, pets"]),
+    (["empty.yaml"], ["missing key 'agent.name'; allowed: dyna, maac, mbpo, oracle, pets"]),
     (["no_steps.yaml"], ["missing key 'total_timesteps': it has no default"]),
 ]
 

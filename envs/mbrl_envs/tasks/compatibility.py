@@ -20,6 +20,7 @@ PASSIVE_WRAPPERS = frozenset(
         "gymnasium.RecordVideo",
         "gymnasium.RenderCollection",
         "gymnasium.TimeLimit",
+        "mbrl_agents.LastObservation",
         "minari.DataCollector",
         "stable_baselines3.Monitor",
     }
@@ -56,7 +57,7 @@ def changing_wrappers(env: gym.Env[Any, Any], spec: EnvSpec) -> list[str]:
     chain: list[str] = []
     harmless: set[str] = set()
     while isinstance(env, gym.Wrapper):
-        name = _wrapper_name(type(env).__module__, type(env).__name__)
+        name = wrapper_name(type(env).__module__, type(env).__name__)
         if name == FLATTENING_WRAPPER and _has_parts(env.env):
             harmless = {FLATTENING_WRAPPER}
         chain.insert(0, name)
@@ -66,7 +67,7 @@ def changing_wrappers(env: gym.Env[Any, Any], spec: EnvSpec) -> list[str]:
     active = [name for name in outside if name not in PASSIVE_WRAPPERS]
 
     registered = [
-        _wrapper_name(wrapper.entry_point, wrapper.name)
+        wrapper_name(wrapper.entry_point, wrapper.name)
         for wrapper in _registered_spec(spec).additional_wrappers
     ]
     expected = [name for name in registered if name not in PASSIVE_WRAPPERS]
@@ -105,6 +106,6 @@ def _registered_spec(spec: EnvSpec) -> EnvSpec:
     return gym.registry.get(spec.id, spec)
 
 
-def _wrapper_name(module: str, name: str) -> str:
+def wrapper_name(module: str, name: str) -> str:
     """The top-level package and the class: modules within a package move between versions."""
     return f"{module.partition('.')[0]}.{name}"

@@ -19,6 +19,7 @@ from mbrl_bilevel.config import (
     load_data,
 )
 from mbrl_bilevel.errors import CheckpointError, ConfigError
+from mbrl_bilevel.evaluation import initial_state
 from mbrl_bilevel.runs import RunDir, latest_checkpoint, seed_everything
 from mbrl_bilevel.types import Predictor
 
@@ -60,10 +61,12 @@ class PredictorPolicy:
         predictor: May draw from the global generators, or from a `torch.Generator` that is its
             attribute `generator`.
         deterministic: Handed on to it.
+        env: Where it acts.
     """
 
-    def __init__(self, predictor: Predictor, deterministic: bool) -> None:
+    def __init__(self, predictor: Predictor, deterministic: bool, env: gym.Env[Any, Any]) -> None:
         self._predictor = predictor
+        self._env = env
         self._deterministic = deterministic
         self._state: Any = None
         self._is_start = True
@@ -73,7 +76,7 @@ class PredictorPolicy:
         generator = getattr(self._predictor, "generator", None)
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
-        self._state, self._is_start = None, True
+        self._state, self._is_start = initial_state(self._predictor, [self._env]), True
 
     def act(self, obs: NDArray[Any]) -> NDArray[Any]:
         action, self._state = self._predictor.predict(

@@ -110,7 +110,7 @@ def _make_policy(
     if isinstance(config.policy, AgentPolicyConfig):
         agent = load_agent(config.policy, env, config.device)
         unfinished.create(record)
-        return PredictorPolicy(agent, config.policy.deterministic)
+        return PredictorPolicy(agent, config.policy.deterministic, env)
 
     from mbrl_bilevel.experiments.collect.sb3 import load_sb3, make_sb3, train_sb3
 
@@ -128,7 +128,7 @@ def _make_policy(
         training_env.close()
         with replacing(unfinished.policy_path) as temporary:
             model.save(temporary)
-    return PredictorPolicy(model, config.policy.deterministic)
+    return PredictorPolicy(model, config.policy.deterministic, env)
 
 
 def _record_episodes(
