@@ -47,6 +47,7 @@ from mbrl_bilevel.config.schema import (
     EnvConfig,
     EvalConfig,
     ModelConfig,
+    Precision,
     TrainConfig,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "OneHotConfig",
     "PGConfig",
     "PolicyConfig",
+    "Precision",
     "RandomPolicyConfig",
     "ReparameterisedConfig",
     "RewardConfig",

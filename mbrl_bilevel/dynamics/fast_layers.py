@@ -10,16 +10,14 @@ batched product a layer.
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
 from mbrl_bilevel.dynamics.leverage import log_leverage
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 MIN_WORK = 2**22
 """Multiplications in a layer from which on one member at a time is faster (measured: calls of
