@@ -6,8 +6,9 @@ plans actions with half-cheetah's shapes: 17 observations and the reward learned
 hidden layers of 200 (SiLU), 6 actions; CEM with 5 iterations of 400 plans, 30 steps, 20 particles,
 each step by another member (`ts1`; `random_model` there). Both sides plan on one thread in turns,
 in processes of their own, this package with float32 products and, where the processor has
-instructions for them, with bfloat16 ones. Times are the processor's; ratios are those of medians, the first turn not counted. `mbrl` gets an environment of
-its own in the user's cache (see `mbrl_lib.py`; the first time only, from the network).
+instructions for them, with bfloat16 ones. Times are the processor's; ratios are those of medians,
+the first turn not counted. `mbrl` gets an environment of its own in the user's cache (see
+`mbrl_lib.py`; the first time only, from the network).
 
 A transition of the network takes 264,000 multiplications and additions. Beside how many of them are
 done a second stands what the machine does in the product of two large matrices.

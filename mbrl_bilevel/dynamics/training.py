@@ -147,7 +147,8 @@ class ModelTrainer:
             rows: Of each member's batch, `[E, B]`.
         """
         index = rows.flatten().to(x.device)
-        batch_x, batch_y = (data.index_select(0, index).unflatten(0, rows.shape) for data in (x, y))
+        batch_x = x.index_select(0, index).view(*rows.shape, -1)
+        batch_y = y.index_select(0, index).view(*rows.shape, -1)
         losses = backward(self.model.objective, batch_x, batch_y)
         self.optimizer.step()
         return losses

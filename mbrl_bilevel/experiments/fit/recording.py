@@ -42,9 +42,9 @@ class RecordingObjective(Objective):
     def differentiate(
         self, prediction: Gaussian, target: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        losses, *gradients = self.objective.differentiate(prediction, target)
-        self._record(losses)
-        return losses, *gradients
+        result = self.objective.differentiate(prediction, target)
+        self._record(result[0])
+        return result
 
     @property
     def solution_log_var(self) -> Tensor | None:
