@@ -11,13 +11,16 @@ RUNTIME := $(VENV)/installed-runtime
 DEV := $(VENV)/installed-dev
 
 # Those that need no network.
-BENCHMARKS := training_step_cost.py hypergradient_memory.py "fig3_speed.py --without-torchopt"
+BENCHMARKS := training_step_cost.py hypergradient_memory.py "fig3_speed.py --without-torchopt" \
+	"model_speed.py --without-mbrl" "planning_speed.py --without-mbrl" learned_vec_env_speed.py
+# The same beside the PyPI package mbrl, which goes into an environment of its own.
+MBRL_BENCHMARKS := model_speed.py planning_speed.py
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint type format bench docker clean
+.PHONY: help train test lint type format bench bench-mbrl docker clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(RUNTIME) ## train an agent; CONFIG=pets_pendulum SEED=0
 	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED)
@@ -38,6 +41,9 @@ format: $(DEV) ## format the code and repair what can be repaired
 
 bench: $(DEV) ## measure speed and memory
 	@set -e; for run in $(BENCHMARKS); do echo "== $$run"; $(BIN)/python benchmarks/$$run; done
+
+bench-mbrl: $(DEV) ## measure speed beside the PyPI package mbrl
+	@set -e; for run in $(MBRL_BENCHMARKS); do echo "== $$run"; $(BIN)/python benchmarks/$$run; done
 
 docker: ## build the image; IMAGE=mbrl-bilevel
 	docker build -t $(IMAGE) .

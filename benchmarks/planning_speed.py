@@ -5,9 +5,10 @@
 plans actions with half-cheetah's shapes: 17 observations and the reward learned by 5 members of 4
 hidden layers of 200 (SiLU), 6 actions; CEM with 5 iterations of 400 plans, 30 steps, 20 particles,
 each step by another member (`ts1`; `random_model` there). Both sides plan on one thread in turns,
-in processes of their own, this package with float32 and with bfloat16 products. Times are the
-processor's; ratios are those of medians, the first turn not counted. `mbrl` gets an environment of
-its own in the user's cache (see `mbrl_lib.py`; the first time only, from the network).
+in processes of their own, this package with float32 products and, where the processor has
+instructions for them, with bfloat16 ones. Times are the processor's; ratios are those of medians,
+the first turn not counted. `mbrl` gets an environment of its own in the user's cache (see
+`mbrl_lib.py`; the first time only, from the network).
 
 A transition of the network takes 264,000 multiplications and additions. Beside how many of them are
 done a second stands what the machine does in the product of two large matrices.
@@ -28,12 +29,12 @@ from mbrl_lib import MbrlWorker, default_mbrl_folder, mbrl_python
 
 from mbrl_agents.planning import CEMConfig, TrajectorySampler, make_planner
 from mbrl_bilevel.bilevel import make_objective
-from mbrl_bilevel.config import ModelConfig, NLLConfig
+from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec
 from mbrl_bilevel.dynamics import DynamicsModel
-from mbrl_bilevel.dynamics.fast_layers import Precision
+from mbrl_bilevel.dynamics.fast_layers import multiplies_bfloat16
 
-WORKER = Path(__file__).resolve().with_name("mbrl_lib_planning.py")
+WORKER = Path(__file__).resolve().with_name("mbrl_lib_worker.py")
 SHAPE = {
     "obs_size": 17,
     "action_size": 6,
@@ -47,7 +48,10 @@ SHAPE = {
     "num_iterations": 5,
 }
 GEMM_SIZE = 2048
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+# Without instructions for bfloat16 its products are emulated: there is no speed to measure.
+PRECISIONS: tuple[Precision, ...] = (
+    ("float32", "bfloat16") if multiplies_bfloat16() else ("float32",)
+)
 
 Shape = dict[str, int]
 Times = dict[str, list[float]]
@@ -164,7 +168,9 @@ def measure(args: argparse.Namespace, shape: Shape) -> Times:
     runs: dict[str, Callable[[], float]] = {}
     with ExitStack() as stack:
         if not args.without_mbrl:
-            worker = stack.enter_context(MbrlWorker(mbrl_python(args.environment), WORKER))
+            worker = stack.enter_context(
+                MbrlWorker(mbrl_python(args.environment), WORKER, ("planning",))
+            )
             worker.ask(shape)
             runs["mbrl"] = lambda: float(worker.ask({})["cpu_time_s"])
         for precision in PRECISIONS:

@@ -32,6 +32,7 @@ from mbrl_bilevel.bilevel import FunctionalProblem, hypergradient, make_objectiv
 from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.dynamics.backward import make_backward
 from mbrl_bilevel.dynamics.training import outer_rows
 
 OBS_SIZE, ACTION_SIZE = 17, 6
@@ -75,6 +76,7 @@ class Steps:
         self.trainer = trainer
         self.network = trainer.model.network
         self.objective = trainer.model.objective
+        self.backward = make_backward(self.network)
         self.x, self.y = trainer.model.tensors(training)
         self.x_held, self.y_held = trainer.model.tensors(held_out)
         self.batch_size = trainer.config.batch_size
@@ -88,11 +90,7 @@ class Steps:
         """Take one step on the objective's loss."""
         shape = (self.network.ensemble_size, self.batch_size)
         rows = torch.randint(len(self.x), shape, generator=self.generator)
-        losses = self.objective.loss(self.network(self.x[rows]), self.y[rows])
-        loss = losses.sum()
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.trainer.optimizer.step()
+        self.trainer.update(self.backward, self.x, self.y, rows)
         self.num_updates += 1
 
     def update(self) -> None:

@@ -61,6 +61,36 @@ def test_a_benchmarked_functional_step_trains_model_and_reward(load):
     assert (steps.outer_params["log_u"] != log_u).all()
 
 
+def test_the_summary_of_model_speed_counts_updates_and_steps(load):
+    benchmark = load("model_speed")
+    shape = benchmark.SHAPE
+    times = {
+        "training 32, mbrl": [3.0, 9.0, 4.0],
+        "training 32, float32": [2.0, 2.0, 1.0],
+        "rollouts, float32": [0.5],
+        "product, MKL float32": [0.2],
+    }
+    summary = benchmark.summarise(times, shape)
+    row = summary["training 32, float32"]
+    assert row["speedup"] == pytest.approx(2.0)
+    assert row["per_s"] == pytest.approx(benchmark.NUM_UPDATES[32] / 2.0)
+    # Forward, gradients of the weights, and of every layer's inputs but the first's.
+    multiplications = 3 * (23 * 200 + 3 * 200 * 200 + 200 * 36) - 23 * 200
+    flops = 2 * multiplications * 32 * 5 * row["per_s"]
+    assert row["gflops"] == pytest.approx(flops / 1e9)
+    assert row["share_of_float32_peak"] == pytest.approx(flops / (2 * 2048**3 / 0.2))
+    assert summary["rollouts, float32"]["per_s"] == pytest.approx(10_000 * 5 / 0.5)
+    assert "speedup" not in summary["rollouts, float32"]
+
+
+def test_model_speed_trains_and_rolls_out(load, monkeypatch):
+    benchmark = load("model_speed")
+    monkeypatch.setattr(benchmark, "NUM_UPDATES", {4: 2})
+    shape = benchmark.SHAPE | {"hidden_size": 4, "num_envs": 10, "num_transitions": 50}
+    assert benchmark.training(shape, 4, "float32")() >= 0
+    assert benchmark.rollouts(shape)() >= 0
+
+
 @pytest.mark.parametrize(("solver", "products"), [("cg", 6), ("functional", 4), ("unrolled", 2)])
 def test_memory_is_measured_over_one_hypergradient(load, solver, products):
     benchmark = load("hypergradient_memory")
@@ -87,5 +117,12 @@ def test_make_bench_runs_benchmarks_that_exist():
         text=True,
     ).stdout
     names = re.findall(r"\b\w+\.py\b", output.split("for run in", 1)[1].split(";", 1)[0])
-    assert set(names) == {"training_step_cost.py", "hypergradient_memory.py", "fig3_speed.py"}
+    assert set(names) == {
+        "training_step_cost.py",
+        "hypergradient_memory.py",
+        "fig3_speed.py",
+        "model_speed.py",
+        "planning_speed.py",
+        "learned_vec_env_speed.py",
+    }
     assert all((ROOT / "benchmarks" / name).is_file() for name in names)

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from mbrl_bilevel.config import BilevelConfig
-from mbrl_bilevel.objectives import Objective, gaussian_nll
+from mbrl_bilevel.objectives import Objective, differentiate_nll, gaussian_nll
 from mbrl_bilevel.types import Gaussian
 
 
@@ -49,9 +49,17 @@ class StateDependentBilevel(Objective):
         Its gradient in the mean is the inner problem's times `Sigma*(x)^k / temperature`, in the
         log-variance (minus the log-precision) the outer problem's times `Sigma*(x)^k`.
         """
-        preconditioner = (self.natural_gradient * prediction.log_var.detach()).exp()
+        preconditioner = self._preconditioner(prediction)
         return (preconditioner * gaussian_nll(prediction, target)).mean(dim=(1, 2))
+
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return differentiate_nll(prediction, target, self._preconditioner(prediction))
 
     def log_precision(self, prediction: Gaussian) -> Tensor:
         """Return `log diag U(x)`, `[E, N, D]`."""
         return math.log(self.temperature / 2) - prediction.log_var
+
+    def _preconditioner(self, prediction: Gaussian) -> Tensor:
+        return (self.natural_gradient * prediction.log_var.detach()).exp()

@@ -48,6 +48,7 @@ from mbrl_bilevel.config.schema import (
     EnvConfig,
     EvalConfig,
     ModelConfig,
+    Precision,
     TrainConfig,
 )
 
@@ -78,6 +79,7 @@ __all__ = [
     "OneHotConfig",
     "PGConfig",
     "PolicyConfig",
+    "Precision",
     "RandomPolicyConfig",
     "ReparameterisedConfig",
     "RewardConfig",

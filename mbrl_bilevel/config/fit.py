@@ -19,7 +19,7 @@ from mbrl_bilevel.config.base import (
 from mbrl_bilevel.config.dataset import DatasetConfig
 from mbrl_bilevel.config.load import validate
 from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
-from mbrl_bilevel.config.schema import ModelConfig, OptimizerName, ScheduleName
+from mbrl_bilevel.config.schema import ModelConfig, OptimizerName, Precision, ScheduleName
 
 OWN_PREDICTIONS = 0.25
 """Share of a batch, for the bilevel objective: a little of the error one step ahead is given for
@@ -74,6 +74,10 @@ class FitModelConfig(StrictConfig):
         default="one_cycle", description="up over the first 30% of the updates, then down to zero"
     )
     weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
+    precision: Precision = Field(
+        default="float32",
+        description="of the products in training; auto: bfloat16 where the processor has it",
+    )
     clip_to_data: bool = Field(
         default=True,
         description="hold open loops to what the training data had: inputs and variances",

@@ -17,6 +17,7 @@ from mbrl_bilevel.config.objectives import BilevelConfig, ObjectiveConfig
 
 OptimizerName = Literal["adamw", "soap"]
 ScheduleName = Literal["constant", "one_cycle"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class EnvConfig(StrictConfig):
@@ -47,6 +48,10 @@ class ModelConfig(StrictConfig):
         description="one_cycle: up over the first 30% of the updates of a fit, then down to zero",
     )
     weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
+    precision: Precision = Field(
+        default="float32",
+        description="of the products in training; auto: bfloat16 where the processor has it",
+    )
     clip_to_data: bool = Field(
         default=False,
         description="hold predictions to what the training data had: inputs and variances",

@@ -111,3 +111,13 @@ def bound_log_var(raw: Tensor) -> Tensor:
     """Return `raw` softly held between `MIN_LOG_VAR` and `MAX_LOG_VAR`."""
     upper = MAX_LOG_VAR - functional.softplus(MAX_LOG_VAR - raw)
     return MIN_LOG_VAR + functional.softplus(upper - MIN_LOG_VAR)
+
+
+def bound_log_var_with_slope(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `bound_log_var(raw)` and its derivative, from one exponential."""
+    smallest = math.exp(MIN_LOG_VAR)
+    gate = (raw - MAX_LOG_VAR).sigmoid()
+    upper = gate * math.exp(MAX_LOG_VAR)
+    variance = upper + smallest
+    slope = torch.addcmul(upper, upper, gate, value=-1).div_(variance)
+    return variance.log_(), slope

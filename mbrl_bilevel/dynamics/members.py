@@ -5,8 +5,9 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var, bounded_std
-from mbrl_bilevel.dynamics.fast_layers import MemberLayers, Precision, large_dtype
+from mbrl_bilevel.dynamics.fast_layers import MemberLayers, large_dtype
 from mbrl_bilevel.dynamics.normalizer import Normalizer
 from mbrl_bilevel.types import Gaussian
 

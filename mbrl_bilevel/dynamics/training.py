@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import BootstrapBatches, Transitions
+from mbrl_bilevel.dynamics.backward import Backward, make_backward
+from mbrl_bilevel.dynamics.fast_layers import large_dtype
 from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
@@ -115,20 +117,15 @@ class ModelTrainer:
         metrics: dict[str, float] = {}
         if network.leverage is not None:
             network.leverage.forget()
+        backward = make_backward(network, large_dtype(config.precision))
         best = _BestWeights(network, self._score(x_held, y_held))
         evaluations_without_progress = num_updates = 0
         learning_rate = SCHEDULES[config.lr_schedule]
         for num_updates, rows in enumerate(batches, start=1):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * learning_rate(num_updates / config.num_updates)
-            index = rows.to(x.device)
-            x_batch, y_batch = x[index], y[index]
-            if own is not None and num_updates > BEGINS * config.num_updates:
-                x_batch, y_batch = own.replace(index, x_batch, y_batch)
-            losses = objective.loss(network(x_batch), y_batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            begun = num_updates > BEGINS * config.num_updates
+            losses = self.update(backward, x, y, rows, own if begun else None)
             if objective.outer_every and num_updates % objective.outer_every == 0:
                 rows_held = outer_rows(num_updates // objective.outer_every, len(x_held))
                 metrics |= objective.outer_step(self._predict(x_held[rows_held]), y_held[rows_held])
@@ -152,6 +149,31 @@ class ModelTrainer:
         if objective.outer_every or objective.log_var_head_is_reward:
             metrics["bilevel/stationarity"] = self._stationarity(x, y)
         return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}
+
+    def update(
+        self,
+        backward: Backward,
+        x: Tensor,
+        y: Tensor,
+        rows: Tensor,
+        own: OwnPredictions | None = None,
+    ) -> Tensor:
+        """Take one step on the objective; return the losses `[E]` of before.
+
+        Args:
+            backward: Of the model's network; see `make_backward`.
+            x, y: Normalised training data `[N, D_x]` and `[N, D]`.
+            rows: Of each member's batch, `[E, B]`.
+            own: Replaces some of them.
+        """
+        index = rows.flatten().to(x.device)
+        batch_x = x.index_select(0, index).view(*rows.shape, -1)
+        batch_y = y.index_select(0, index).view(*rows.shape, -1)
+        if own is not None:
+            batch_x, batch_y = own.replace(rows.to(x.device), batch_x, batch_y)
+        losses = backward(self.model.objective, batch_x, batch_y)
+        self.optimizer.step()
+        return losses
 
     def _stationarity(self, x: Tensor, y: Tensor) -> float:
         """Return the norm of the inner objective's gradient at the solution, over the members."""

@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mbrl_bilevel.types import Gaussian
@@ -14,6 +15,34 @@ def gaussian_nll(prediction: Gaussian, target: Tensor) -> Tensor:
     """Return `-log N(target; mean, exp(log_var))` per dimension, `[E, N, D]`, in nats."""
     squared_error = (prediction.mean - target).square()
     return 0.5 * (LOG_2PI + prediction.log_var + squared_error * (-prediction.log_var).exp())
+
+
+def differentiate_nll(
+    prediction: Gaussian, target: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `Objective.differentiate` of the NLL, each term times a weight that is held fixed.
+
+    With the error e and the variance v, a term is `(log 2 pi v + e^2 / v) / 2`: its derivatives are
+    `e / v` in the mean and `(1 - e^2 / v) / 2` in log v.
+
+    Args:
+        prediction: `[E, N, D]`.
+        target: `[E, N, D]` or `[N, D]`.
+        weight: `[E, N, D]`; None: ones.
+    """
+    error = prediction.mean - target
+    mean_gradient = error * (-prediction.log_var).exp()
+    misfit = mean_gradient * error
+    terms = prediction.log_var + misfit
+    terms += LOG_2PI
+    log_var_gradient = misfit.neg_().add_(1.0)
+    if weight is not None:
+        terms *= weight
+        mean_gradient *= weight
+        log_var_gradient *= weight
+    count = error.shape[1] * error.shape[2]
+    losses = 0.5 * terms.mean(dim=(1, 2))
+    return losses, mean_gradient.div_(count), log_var_gradient.mul_(0.5 / count)
 
 
 class Objective(nn.Module):
@@ -36,6 +65,25 @@ class Objective(nn.Module):
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the training loss of each member, `[E]`: a mean over samples and dimensions."""
         raise NotImplementedError
+
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the losses `[E]`, and their gradients in mean and log-variance, `[E, N, D]` both.
+
+        None stands for a loss that does not depend on the log-variance. Here by automatic
+        differentiation of `loss`; where there is a closed form it is faster.
+        """
+        with torch.enable_grad():
+            mean = prediction.mean.detach().requires_grad_()
+            log_var = prediction.log_var.detach().requires_grad_()
+            losses = self.loss(Gaussian(mean, log_var), target)
+            mean_gradient, log_var_gradient = torch.autograd.grad(
+                losses.sum(), [mean, log_var], allow_unused=True
+            )
+        if mean_gradient is None:
+            mean_gradient = torch.zeros_like(mean)
+        return losses.detach(), mean_gradient, log_var_gradient
 
     @property
     def solution_log_var(self) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mbrl_bilevel.objectives.base import Objective, gaussian_nll
+from mbrl_bilevel.objectives.base import Objective, differentiate_nll, gaussian_nll
 from mbrl_bilevel.types import Gaussian
 
 
@@ -13,6 +13,11 @@ class NLL(Objective):
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         return gaussian_nll(prediction, target).mean(dim=(1, 2))
+
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return differentiate_nll(prediction, target)
 
 
 class BetaNLL(Objective):
@@ -29,5 +34,13 @@ class BetaNLL(Objective):
         self.beta = beta
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
-        weight = (self.beta * prediction.log_var.detach()).exp()
+        weight = self._weight(prediction)
         return (weight * gaussian_nll(prediction, target)).mean(dim=(1, 2))
+
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return differentiate_nll(prediction, target, self._weight(prediction))
+
+    def _weight(self, prediction: Gaussian) -> Tensor:
+        return (self.beta * prediction.log_var.detach()).exp()

@@ -16,10 +16,9 @@ from mbrl_agents.planning import (
 )
 from mbrl_agents.planning.config import AnyPlannerConfig
 from mbrl_bilevel.bilevel import make_objective
-from mbrl_bilevel.config import ModelConfig, NLLConfig
+from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec, ReplayBuffer
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.dynamics.fast_layers import Precision
 
 NUM_STATES = 100
 SEARCHES: dict[str, AnyPlannerConfig] = {

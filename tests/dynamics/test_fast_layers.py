@@ -26,11 +26,12 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_layers, "MIN_WORK", 0)
 
 
-@pytest.fixture(params=[True, False], ids=["fused", "ordinary"])
+@pytest.fixture(params=["fused", "silu apart", "ordinary"])
 def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With oneDNN's layer, where there is one, and without."""
-    if not request.param:
+    """With oneDNN's layer, where there is one, with SiLU in it or after it, and without."""
+    if request.param == "ordinary":
         monkeypatch.setattr(fast_layers, "has_fused_linear", lambda _dtype: False)
+    monkeypatch.setattr(fast_layers, "has_wide_vectors", lambda: request.param == "fused")
 
 
 def random_layers() -> Layers:

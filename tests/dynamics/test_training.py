@@ -320,6 +320,16 @@ class TestReproducibility:
         assert equal(runs[0][0], runs[1][0])
         assert runs[0][1] == runs[1][1]
 
+    def test_bfloat16_products_train_as_well_and_repeat(self) -> None:
+        runs = []
+        for precision in ("bfloat16", "bfloat16", "float32"):
+            model = make_model()
+            metrics = fit(model, settings(num_updates=300, lr=5e-3, precision=precision))
+            assert metrics["model/val_rmse"] < 0.3
+            runs.append(state(model))
+        assert equal(runs[0], runs[1])
+        assert not equal(runs[0], runs[2])
+
     def test_another_seed_does_not(self) -> None:
         states = []
         for seed in (0, 1):

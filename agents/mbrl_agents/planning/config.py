@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mbrl_bilevel.config import Precision
 from mbrl_bilevel.config.base import (
     Fraction,
     NonNegativeFloat,
@@ -12,7 +13,6 @@ from mbrl_bilevel.config.base import (
     StrictConfig,
     named,
 )
-from mbrl_bilevel.dynamics.fast_layers import Precision
 
 PopulationSize = Annotated[int, Field(ge=2)]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mbrl_agents.outcomes import Outcomes
 from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
+from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics import DynamicsModel, MemberModels
-from mbrl_bilevel.dynamics.fast_layers import Precision
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
 Propagation = Literal["ts1", "tsinf", "mean"]

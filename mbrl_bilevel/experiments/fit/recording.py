@@ -36,9 +36,15 @@ class RecordingObjective(Objective):
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         losses = self.objective.loss(prediction, target)
-        self._num_updates += 1
-        self._latest["model/train_loss"] = losses.detach().mean()
+        self._record(losses)
         return losses
+
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        result = self.objective.differentiate(prediction, target)
+        self._record(result[0])
+        return result
 
     @property
     def solution_log_var(self) -> Tensor | None:
@@ -63,6 +69,10 @@ class RecordingObjective(Objective):
 
     def solve_outer(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:
         return self.objective.solve_outer(prediction, target)
+
+    def _record(self, losses: Tensor) -> None:
+        self._num_updates += 1
+        self._latest["model/train_loss"] = losses.detach().mean()
 
 
 def _mse_nll(prediction: Gaussian, target: Tensor) -> Tensor:
