@@ -37,6 +37,7 @@ for env in (Images, Unbounded, Breaks):
 """
 
 PLANNER = "horizon, initial_std, kept_elites, momentum, name, noise_beta, num_elites"
+AGENTS = "dyna, dyna_q, maac, mbpo, oracle, pets, psrl, q_learning, rmax, tabular_vi"
 CONFIGS = ", ".join(list_configs())
 
 # Status, words, and all that the message must say: key, value, what is allowed, the nearest name.
@@ -96,7 +97,7 @@ REFUSED: list[tuple[int, list[str], list[str]]] = [
     (
         2,
         ["agent.name=pet"],
-        ["'agent.name': 'pet', did you mean 'pets'?", "allowed: dyna, maac, mbpo, oracle, pets"],
+        ["'agent.name': 'pet', did you mean 'pets'?", f"allowed: {AGENTS}"],
     ),
     (
         2,
@@ -137,7 +138,7 @@ CONFIG_REFUSED: list[tuple[list[str], list[str]]] = [
     (["missing.yaml"], ["configuration file 'missing.yaml' does not exist"]),
     (["broken.yaml"], ["cannot read configuration broken.yaml", "line 2"]),
     (["list.yaml"], ["configuration list.yaml must be a mapping"]),
-    (["empty.yaml"], ["missing key 'agent.name'; allowed: dyna, maac, mbpo, oracle, pets"]),
+    (["empty.yaml"], [f"missing key 'agent.name'; allowed: {AGENTS}"]),
     (["no_steps.yaml"], ["missing key 'total_timesteps': it has no default"]),
 ]
 

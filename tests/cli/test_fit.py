@@ -118,7 +118,7 @@ def test_objectives_share_weights_batches_and_updates(ensemble_size: int, tmp_pa
     same = "{name: bilevel, reward: diagonal, natural_gradient: 1}"
     twins = f"[nll,{{name: beta_nll, beta: 0}},mse,{same}]"
     words = (f"model.ensemble_size={ensemble_size}", "model.batch_size=64", "seeds=1")
-    words += ("model.optimizer=adamw",)
+    words += ("model.optimizer=adamw", "model.own_predictions=0")
     share = "split={training: 0.3, held_out: 0.5, test: 0.2}"
     run = tmp_path / "run"
     assert fit(dataset, run, f"objective={twins}", "model.num_updates=40", *words, share) == 0
