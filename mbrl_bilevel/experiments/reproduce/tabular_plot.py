@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from mbrl_bilevel.evaluation.plots import BLUE, ORANGE, STYLE, WIDTH_INCHES
 from mbrl_bilevel.experiments.reproduce.tabular_report import Row, over_seeds, values_of
@@ -33,6 +34,10 @@ def accuracy_and_likelihood(rows: Sequence[Row], labels: Mapping[str, str], key:
                 axes.margins(x=0.1)
             left.set_title(f"{dataset}: test accuracy")
             right.set(title=f"{dataset}: test NLL, nats", xscale="log")
+            # By default intervals of less than a decade get labels that overlap.
+            right.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            right.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            right.xaxis.set_minor_formatter(NullFormatter())
             left.set_yticks(range(len(labels)), list(labels.values()))
             left.set_ylim(len(labels) - 0.5, -0.5)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center")
