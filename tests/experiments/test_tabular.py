@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.bilevel import hypergradient, make_solver
+from mbrl_bilevel.bilevel.fit_state import OuterUpdate
 from mbrl_bilevel.config.tables import Table1Config
 from mbrl_bilevel.data.tabular import load_tabular
+from mbrl_bilevel.experiments.reproduce import tabular_reward
 from mbrl_bilevel.experiments.reproduce.tabular_methods import METHODS, beta_star, fit_bilevel
 from mbrl_bilevel.experiments.reproduce.tabular_metrics import (
     classification_metrics,
@@ -136,6 +138,33 @@ def test_the_learned_scalar_is_the_best_factor_of_the_logits() -> None:
     for other in (0.9 * scale, 1.1 * scale):
         penalty = 0.5 * config.scale_ridge * math.log(other) ** 2 / len(y)
         assert loss < torch.nn.functional.cross_entropy(other * logits.double(), y) + penalty
+
+
+@pytest.mark.filterwarnings("ignore:solver 'functional' met non-positive curvature")
+def test_of_a_reward_that_runs_away_the_best_one_on_the_way_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[list[Tensor]] = []
+
+    class RunsAway(OuterUpdate):
+        def step(self, gradients: Any) -> Any:
+            result = super().step(gradients)
+            taken.append([p.detach().clone() for p in reward.parameters()])
+            if len(taken) == 6:
+                for parameter in reward.parameters():
+                    parameter.data.fill_(torch.nan)
+            return result
+
+    reward = OneHotReward(C, "diagonal", 1.0).double()
+    monkeypatch.setattr(tabular_reward, "OuterUpdate", RunsAway)
+    x, logits = normal(3, 60, D).float(), normal(4, 60, C).float()
+    trained = Trained([logits], 0, x, logits.argmax(dim=-1), logits)
+    config = CONFIG.model_copy(update={"outer_steps": 10})
+    tabular_reward._learn(trained, 1.0, reward, "functional", config, 1.0, 0.1)
+    assert len(taken) == 6
+    kept = [p.detach() for p in reward.parameters()]
+    # The loss falls with each step here, so that the best is the last but the one that ran away.
+    assert all(torch.equal(one, other) for one, other in zip(kept, taken[4], strict=True))
 
 
 def test_beta_star_is_the_papers() -> None:

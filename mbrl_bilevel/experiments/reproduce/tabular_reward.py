@@ -23,6 +23,7 @@ from mbrl_bilevel.bilevel.fit_state import OuterUpdate
 from mbrl_bilevel.bilevel.policy_gradient import shares_of_classes
 from mbrl_bilevel.bilevel.problem import ParamDict
 from mbrl_bilevel.config.tables import ClassificationConfig
+from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.experiments.reproduce.tabular_task import Trained
 from mbrl_bilevel.rewards import OneHotReward, Reward, StateDependentOneHotReward, Structure
 
@@ -102,9 +103,9 @@ def learn(
     Raises:
         MBRLError: A loss is not finite, or the solver diverged.
     """
-    num_classes = trained.logits.shape[-1]
+    num_classes, lr = trained.logits.shape[-1], config.outer_lr
     scalar = OneHotReward(num_classes, "scalar", beta).double()
-    read_off = _learn(trained, beta, scalar, solver, config, config.scale_ridge)
+    read_off = _learn(trained, beta, scalar, solver, config, config.scale_ridge, lr)
     if family == "scalar":
         return read_off
     learned_beta = scalar.outer_params()["metric.log_u"].exp().item()
@@ -112,10 +113,12 @@ def learn(
     if family == "state_dependent":
         size = trained.x.shape[-1]
         reward = StateDependentOneHotReward(num_classes, size, initial=learned_beta)
+        # log U(x) is a sum over the inputs, and a step of Adam moves all their weights alike.
+        lr /= math.sqrt(size)
     else:
         structure: Structure = "full" if family == "full" else "diagonal"
         reward = OneHotReward(num_classes, structure, learned_beta)
-    return _learn(trained, beta, reward.double(), solver, config, config.shape_ridge)
+    return _learn(trained, beta, reward.double(), solver, config, config.shape_ridge, lr)
 
 
 def _learn(
@@ -125,6 +128,7 @@ def _learn(
     solver: str,
     config: ClassificationConfig,
     ridge: float,
+    lr: float,
 ) -> ReadOff:
     """Follow the hypergradient; the inner problem is solved exactly before each step."""
     shares = shares_under(beta, trained.logits, config.temperature)
@@ -132,14 +136,27 @@ def _learn(
     chosen = _make_solver(solver, len(shares))
     outer_update = OuterUpdate(
         dict(reward.named_parameters()),
-        partial(Adam, lr=config.outer_lr, betas=(0.8, 0.9)),
+        partial(Adam, lr=lr, betas=(0.8, 0.9)),
         partial(CosineAnnealingLR, T_max=config.outer_steps),
     )
     assert problem.inner_solution is not None
     norm, residuals = math.nan, []
+    least, best = math.inf, None
     for _ in range(config.outer_steps):
         outer_params = reward.outer_params()
-        result = hypergradient(problem, problem.inner_solution(outer_params), outer_params, chosen)
+        solution = problem.inner_solution(outer_params)
+        with torch.no_grad():
+            value = problem.outer_objective(solution, outer_params).item()
+        if value < least:
+            least, best = value, {name: p.clone() for name, p in reward.state_dict().items()}
+        try:
+            result = hypergradient(problem, solution, outer_params, chosen)
+        except MBRLError:
+            if math.isfinite(value) or best is None:
+                raise
+            # A U(x) without bounds ran away: what did best on the rows held out is kept.
+            reward.load_state_dict(best)
+            break
         norm = math.sqrt(sum(grad.square().sum().item() for grad in result.grad.values()))
         residuals.append(result.residual)
         outer_update.step(result.grad)
