@@ -109,7 +109,9 @@ class ModelBasedAgent(ABC):
             learns_termination=self.termination_fn is None,
             generator=torch.Generator().manual_seed(derive_seed(seed, "weights")),
         ).to(self.device)
-        self.trainer = ModelTrainer(self.model, self.model_config, derive_seed(seed, "bootstrap"))
+        self.trainer = ModelTrainer(
+            self.model, self.model_config, derive_seed(seed, "bootstrap"), self.reward_fn
+        )
         self.sampler = self._make_sampler()
 
     @abstractmethod

@@ -2,9 +2,10 @@
 
 import gymnasium as gym
 
+from mbrl_envs.distractors import BASES, Distractors
 from mbrl_envs.tasks import register_task
 
-__all__ = ["ENVIRONMENTS", "register_task"]
+__all__ = ["ENVIRONMENTS", "Distractors", "register_task"]
 
 ENVIRONMENTS = {
     "CartPoleSwingUp-v0": "mbrl_envs.cartpole_swingup:CartPoleSwingUpEnv",
@@ -32,4 +33,13 @@ for env_id, entry_point in ENVIRONMENTS.items():
             entry_point=entry_point,
             vector_entry_point=vector_entry_point,
             max_episode_steps=200 if vector_entry_point is None else None,
+        )
+
+for env_id, base_id in BASES.items():
+    if env_id not in gym.registry:
+        gym.register(
+            id=env_id,
+            entry_point="mbrl_envs.distractors:make_with_distractors",
+            kwargs={"base_id": base_id},
+            max_episode_steps=gym.spec(base_id).max_episode_steps,
         )

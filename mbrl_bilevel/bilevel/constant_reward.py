@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.task_reward import TaskReward
 from mbrl_bilevel.config import BilevelConfig
 from mbrl_bilevel.objectives import Objective
 from mbrl_bilevel.rewards import MahalanobisReward
@@ -38,10 +39,15 @@ class ConstantRewardBilevel(Objective):
         self.natural_gradient = config.natural_gradient
         self.outer_every = config.outer_every
         self.outer_lr = config.outer_lr
+        self.return_horizon = config.return_horizon if config.outer == "return" else None
+        self.task = TaskReward(target_size)
         # Starts at Sigma* = I: targets are normalised.
         self.reward = MahalanobisReward(
             target_size, structure, initial=config.temperature / 2, num_members=ensemble_size
         )
+
+    def set_relevance(self, share: Tensor) -> None:
+        self.task.follow(share)
 
     @torch.no_grad()
     def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:

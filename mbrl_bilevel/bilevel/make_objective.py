@@ -26,7 +26,7 @@ def make_objective(config: ObjectiveConfig, ensemble_size: int, target_size: int
         case PGConfig():
             return PolicyGradient(ensemble_size, target_size, config.precision, config.temperature)
         case BilevelConfig(reward="state_dependent"):
-            return StateDependentBilevel(config)
+            return StateDependentBilevel(target_size, config)
         case BilevelConfig(reward="full"):
             return FullBilevel(ensemble_size, target_size, config)
         case BilevelConfig():

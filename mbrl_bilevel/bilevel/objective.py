@@ -65,6 +65,7 @@ class Bilevel(ConstantRewardBilevel):
         """
         with torch.no_grad():
             weight = ((1 - self.natural_gradient) * self.reward.log_diagonal).exp()[:, None, :]
+            weight = weight * self.task.weights
             # A common factor changes no optimum; this one keeps the scale of the loss at one.
             weight = weight / weight.mean(dim=-1, keepdim=True)
         return ((prediction.mean - target).square() * weight).mean(dim=(1, 2))
@@ -77,7 +78,7 @@ class Bilevel(ConstantRewardBilevel):
         second_moment = residual_second_moment(prediction, target)
         if self.reward.structure == "scalar":
             second_moment = second_moment.mean(dim=-1, keepdim=True)
-        return 0.5 * (LOG_2PI + 1 + second_moment.log().mean(dim=-1))
+        return 0.5 * (LOG_2PI + 1 + (self.task.weights * second_moment.log()).mean(dim=-1))
 
     def hypergradient(self, second_moment: Tensor) -> tuple[Tensor, float]:
         """Return `d L_out / d log u`, shaped like the reward's `log_u`, and the solve's residual.

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.task_reward import TaskReward
 from mbrl_bilevel.config import BilevelConfig
 from mbrl_bilevel.objectives import Objective, differentiate_nll, gaussian_nll
 from mbrl_bilevel.types import Gaussian
@@ -38,10 +39,15 @@ class StateDependentBilevel(Objective):
     name = "bilevel"
     log_var_head_is_reward = True
 
-    def __init__(self, config: BilevelConfig) -> None:
+    def __init__(self, target_size: int, config: BilevelConfig) -> None:
         super().__init__()
         self.temperature = config.temperature
         self.natural_gradient = config.natural_gradient
+        self.return_horizon = config.return_horizon if config.outer == "return" else None
+        self.task = TaskReward(target_size)
+
+    def set_relevance(self, share: Tensor) -> None:
+        self.task.follow(share)
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return a loss with the gradients of both problems, `[E]`.
@@ -62,4 +68,7 @@ class StateDependentBilevel(Objective):
         return math.log(self.temperature / 2) - prediction.log_var
 
     def _preconditioner(self, prediction: Gaussian) -> Tensor:
-        return (self.natural_gradient * prediction.log_var.detach()).exp()
+        return self.task.weights * (self.natural_gradient * prediction.log_var.detach()).exp()
+
+    def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        return (self.task.weights * gaussian_nll(prediction, target)).mean(dim=(1, 2))

@@ -58,6 +58,14 @@ class BilevelConfig(StrictConfig):
         default=0.6,
         description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE",
     )
+    outer: Literal["likelihood", "return"] = Field(
+        default="return",
+        description="what held-out data is to be predicted well for: all dimensions alike, or each "
+        "by its share in the error of the return (alike where no reward is known or learned)",
+    )
+    return_horizon: PositiveInt = Field(
+        default=5, description="steps after a prediction that its return counts"
+    )
     outer_every: PositiveInt = Field(
         default=10, description="inner updates between two outer steps of a constant U"
     )

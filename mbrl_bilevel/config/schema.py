@@ -47,7 +47,11 @@ class ModelConfig(StrictConfig):
         default="constant",
         description="one_cycle: up over the first 30% of the updates of a fit, then down to zero",
     )
-    weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
+    weight_decay: NonNegativeFloat | Literal["learned"] = Field(
+        default=1e-4,
+        description="decoupled weight decay; learned: a rate for each input and each layer, by "
+        "hypergradients of the held-out score",
+    )
     precision: Precision = Field(
         default="float32",
         description="of the products in training; auto: bfloat16 where the processor has it",

@@ -1,6 +1,5 @@
 """One fit of a dynamics model: bootstrap batches, outer steps, early stopping, elites."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,15 +13,14 @@ from mbrl_bilevel.dynamics.fast_layers import large_dtype
 from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
+from mbrl_bilevel.dynamics.outer_problem import OuterProblem
 from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
-from mbrl_bilevel.types import Gaussian
+from mbrl_bilevel.types import Gaussian, RewardFn
 
 STATIONARITY_ROWS = 1024
 """Training rows that the stationarity is measured on, at most."""
-OUTER_ROWS = 512
-"""Held-out rows of an outer step, at most; solving the outer problem in the end takes all."""
 PROGRESS = 0.01
 """Least improvement of a held-out score that counts as progress, in nats per dimension."""
 
@@ -34,17 +32,27 @@ class ModelTrainer:
         model: On its device.
         config: Updates, batches, early stopping.
         seed: Of the members' bootstrap samples.
+        reward_fn: The exact reward, for objectives that ask which dimensions matter; None: the
+            model's own, if it learns one.
     """
 
-    def __init__(self, model: DynamicsModel, config: ModelConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: DynamicsModel,
+        config: ModelConfig,
+        seed: int,
+        reward_fn: RewardFn | None = None,
+    ) -> None:
         self.model = model
         self.config = config
         self.seed = seed
         network = model.network
+        self.outer = OuterProblem(model, config, seed, reward_fn)
+        fixed_decay = 0.0 if config.weight_decay == "learned" else config.weight_decay
         self.optimizer = make_optimizer(
             config.optimizer,
             [
-                {"params": list(network.weights), "weight_decay": config.weight_decay},
+                {"params": list(network.weights), "weight_decay": fixed_decay},
                 {"params": list(network.biases), "weight_decay": 0.0},
             ],
             config.lr,
@@ -82,6 +90,7 @@ class ModelTrainer:
         if self.config.own_predictions > 0:
             share, seed = self.config.own_predictions, self.seed
             own = OwnPredictions(model, training, inputs, targets, share, seed)
+        self.outer.begin(inputs, x_held, y_held)
         metrics = self._descend(x, y, x_held, y_held, batches, own)
         model.measure_log_var(x)
         if model.termination is not None:
@@ -92,6 +101,7 @@ class ModelTrainer:
         """Return the optimisers' state; the model's own is the model's."""
         return {
             "optimizer": self.optimizer.state_dict(),
+            "outer": self.outer.state_dict(),
             "termination_optimizer": (
                 self.termination_optimizer.state_dict() if self.termination_optimizer else None
             ),
@@ -100,6 +110,7 @@ class ModelTrainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self.outer.load_state_dict(state["outer"])
         if self.termination_optimizer is not None:
             self.termination_optimizer.load_state_dict(state["termination_optimizer"])
 
@@ -126,9 +137,8 @@ class ModelTrainer:
                 group["lr"] = config.lr * learning_rate(num_updates / config.num_updates)
             begun = num_updates > BEGINS * config.num_updates
             losses = self.update(backward, x, y, rows, own if begun else None)
-            if objective.outer_every and num_updates % objective.outer_every == 0:
-                rows_held = outer_rows(num_updates // objective.outer_every, len(x_held))
-                metrics |= objective.outer_step(self._predict(x_held[rows_held]), y_held[rows_held])
+            if self.outer.every is not None and num_updates % self.outer.every == 0:
+                metrics |= self.outer.step(num_updates // self.outer.every)
             if num_updates % config.eval_every == 0 or num_updates == config.num_updates:
                 _check_finite("training loss", losses)
                 metrics |= {"model/train_loss": losses.mean().item()}
@@ -146,7 +156,7 @@ class ModelTrainer:
         metrics |= objective.solve_outer(self._predict(x_held), y_held)
         if objective.log_var_head_is_reward:
             metrics |= solve_log_var_heads(network, x, x_held, y_held)
-        if objective.outer_every or objective.log_var_head_is_reward:
+        if objective.outer_every is not None or objective.log_var_head_is_reward:
             metrics["bilevel/stationarity"] = self._stationarity(x, y)
         return {**metrics, **self._report(x_held, y_held), "model/num_updates": float(num_updates)}
 
@@ -172,6 +182,8 @@ class ModelTrainer:
         if own is not None:
             batch_x, batch_y = own.replace(rows.to(x.device), batch_x, batch_y)
         losses = backward(self.model.objective, batch_x, batch_y)
+        if self.outer.decay is not None:
+            self.outer.decay.shrink(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         return losses
 
@@ -221,15 +233,6 @@ class ModelTrainer:
     @torch.no_grad()
     def _score(self, x_held: Tensor, y_held: Tensor) -> Tensor:
         return self.model.objective.score(self._predict(x_held), y_held)
-
-
-def outer_rows(outer_step: int, num_held_out: int) -> slice:
-    """Return which held-out rows an outer step takes: every k-th, another start each time.
-
-    Nothing is drawn for them: objectives with and without outer steps see the same batches.
-    """
-    stride = math.ceil(num_held_out / OUTER_ROWS)
-    return slice(outer_step % stride, None, stride)
 
 
 class _BestWeights:

@@ -55,8 +55,17 @@ class Objective(nn.Module):
     name: ClassVar[str]
     outer_every: int | None = None
     """Inner updates between two outer steps; None: none are taken."""
+    return_horizon: int | None = None
+    """Steps over which the return tells which dimensions matter; None: all matter alike."""
     log_var_head_is_reward: bool = False
     """Whether the network's log-variance head is solved for on held-out data in the end."""
+
+    def set_relevance(self, share: Tensor) -> None:
+        """Take over each dimension's share in the error of the return, `[D]`, which add up to one.
+
+        Only with a `return_horizon`.
+        """
+        raise NotImplementedError
 
     def prepare(self, target: Tensor) -> None:
         """Take what is needed from all normalised training targets `[N, D]`, before training."""

@@ -20,6 +20,7 @@ from mbrl_envs.tasks import (
     walker2d,
 )
 from mbrl_envs.tasks.base import Task, find_task, list_tasks, register_task
+from mbrl_envs.tasks.distractors import of_first_dimensions
 from mbrl_envs.tasks.never import never
 from mbrl_envs.tasks.one_step import always
 from mbrl_envs.tasks.tables import read_tables
@@ -82,6 +83,31 @@ register_task(
     termination_fn=never,
     harmless_kwargs=("frame_skip",),
 )
+
+
+# With distractors behind them, the same functions of the dimensions that matter.
+DISTRACTED = {
+    "CartPoleSwingUpDistractors-v0": ("CartPoleSwingUp-v0", 5),
+    "InvertedPendulumDistractors-v0": ("InvertedPendulum-v5", 4),
+    "PendulumDistractors-v0": ("Pendulum-v1", 3),
+    "ReacherDistractors-v0": ("Reacher-v5", 10),
+}
+"""What they are made of, and how many dimensions that observes, by id."""
+
+for distracted_id, (base_id, base_size) in DISTRACTED.items():
+    (base,) = (task for task in list_tasks() if task.env_id == base_id)
+    register_task(
+        distracted_id,
+        reward_fn=of_first_dimensions(base.reward_fn, base_size),
+        termination_fn=of_first_dimensions(base.termination_fn, base_size),
+        harmless_kwargs=(
+            *base.harmless_kwargs,
+            "num_distractors",
+            "kind",
+            "noise_std",
+            "matrix_seed",
+        ),
+    )
 
 
 # Runners: paid for the change of a position that the default observation leaves out.

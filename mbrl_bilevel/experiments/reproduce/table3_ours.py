@@ -18,7 +18,7 @@ def fit_bilevel(task: Task) -> Fitted:
 
 def _train(task: Task) -> nn.Sequential:
     config, size = task.config, task.target_size
-    objective = StateDependentBilevel(BilevelConfig(temperature=config.temperature))
+    objective = StateDependentBilevel(size, BilevelConfig(temperature=config.temperature))
     model = make_model(task)
     descent = Descent(model, config, SOAP(model.parameters(), lr=config.lr))
 

@@ -1,0 +1,111 @@
+"""Weight decay as an outer parameter: one rate an input and one a layer, by hypergradients."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+INITIAL_RATE = 1.0
+LOWEST_RATE, HIGHEST_RATE = 1e-3, 30.0
+"""At a learning rate of 1e-3 the highest takes the weights of an input away in some 30 updates, the
+lowest leaves those of a layer alone."""
+STEP_SIZE = 0.2
+"""Of the logarithms, in an outer step."""
+BETAS = (0.9, 0.99)
+"""Of Adam, whose updates they follow: hypergradients of the single rates differ by orders."""
+
+
+class LearnedDecay:
+    """Decoupled weight decay with rates that held-out data decides about.
+
+    An update of the inner problem takes the weights of group g from `theta_g` to
+    `(1 - lr * rate_g) theta_g - lr * direction_g`. By the outer loss after it, the hypergradient of
+    a rate through this update is `d L_out / d rate_g = -lr * <theta_g, d L_out / d theta_g>`: a rate
+    rises where smaller weights would have predicted the held-out data better. (The truncated
+    hypergradient of one step: the first term of the Neumann series of the implicit one.)
+
+    Groups are the weights that leave one input, in the first layer, and each further layer: an
+    input that only serves to remember the training data is switched off by itself. Members share
+    the rates, whose hypergradients are added up.
+
+    Args:
+        weights: Of the layers, `[E, in, out]` each; not biases.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+        self._weights = list(weights)
+        first = self._weights[0]
+        num_groups = first.shape[1] + len(self._weights) - 1
+        self.log_rates = first.new_full((num_groups,), math.log(INITIAL_RATE)).detach()
+        self._mean = torch.zeros_like(self.log_rates)
+        self._second_moment = torch.zeros_like(self.log_rates)
+        self._num_steps = 0
+
+    @property
+    def input_rates(self) -> Tensor:
+        """One rate an input, `[D_x]`."""
+        return self.log_rates[: self._weights[0].shape[1]].exp()
+
+    @property
+    def layer_rates(self) -> Tensor:
+        """One rate for each layer but the first."""
+        return self.log_rates[self._weights[0].shape[1] :].exp()
+
+    @torch.no_grad()
+    def shrink(self, lr: float) -> None:
+        """Take the decay's part of an update, at a learning rate."""
+        first, *others = self._weights
+        first.mul_((1 - lr * self.input_rates)[:, None])
+        for weight, rate in zip(others, self.layer_rates.tolist(), strict=True):
+            weight.mul_(1 - lr * rate)
+
+    @torch.no_grad()
+    def hypergradient(self, outer_gradients: Sequence[Tensor]) -> Tensor:
+        """Return `d L_out / d log rate / lr` of one update, `[G]`.
+
+        Args:
+            outer_gradients: `d L_out / d theta` of the weights, `[E, in, out]` each.
+        """
+        first, *others = (
+            weight * gradient
+            for weight, gradient in zip(self._weights, outer_gradients, strict=True)
+        )
+        products = torch.cat([first.sum(dim=(0, 2)), *(each.sum()[None] for each in others)])
+        return -self.log_rates.exp() * products
+
+    @torch.no_grad()
+    def outer_step(self, outer_gradients: Sequence[Tensor]) -> dict[str, float]:
+        """Let the rates follow their hypergradient; return what to log."""
+        gradient = self.hypergradient(outer_gradients)
+        if not gradient.isfinite().all():
+            return {}  # training diverges: the trainer's own checks say so
+        self._num_steps += 1
+        self._mean.lerp_(gradient, 1 - BETAS[0])
+        self._second_moment.lerp_(gradient.square(), 1 - BETAS[1])
+        mean = self._mean / (1 - BETAS[0] ** self._num_steps)
+        scale = (self._second_moment / (1 - BETAS[1] ** self._num_steps)).sqrt()
+        self.log_rates.sub_(STEP_SIZE * mean / scale.clamp_min(torch.finfo(scale.dtype).tiny))
+        self.log_rates.clamp_(math.log(LOWEST_RATE), math.log(HIGHEST_RATE))
+        return {
+            "bilevel/decay_hypergradient_norm": gradient.norm().item(),
+            "bilevel/decay_min": self.log_rates.min().exp().item(),
+            "bilevel/decay_max": self.log_rates.max().exp().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that learning goes on from."""
+        return {
+            "log_rates": self.log_rates,
+            "mean": self._mean,
+            "second_moment": self._second_moment,
+            "num_steps": self._num_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.log_rates.copy_(state["log_rates"])
+        self._mean.copy_(state["mean"])
+        self._second_moment.copy_(state["second_moment"])
+        self._num_steps = state["num_steps"]
