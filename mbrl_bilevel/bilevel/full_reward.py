@@ -53,6 +53,8 @@ class FullBilevel(ConstantRewardBilevel):
             _, singular_values, vectors = torch.linalg.svd(self._root())
             power = singular_values ** (2 * (1 - self.natural_gradient))
             weight = vectors.mT @ (power[..., None] * vectors)
+            scale = self.task.weights.double().sqrt()
+            weight = scale[:, None] * weight * scale
             # A common factor changes no optimum; this one keeps the scale of the loss at one.
             weight = weight / weight.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
         return quadratic_loss(prediction, target, weight.to(prediction.mean.dtype))
@@ -60,10 +62,13 @@ class FullBilevel(ConstantRewardBilevel):
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the held-out NLL per dimension with the reward re-solved for these means, `[E]`.
 
-        At `U* = (temperature / 2) S^{-1}` the NLL is `(D log(2 pi) + log det S + D) / 2`.
+        At `U* = (temperature / 2) S^{-1}` the NLL is `(D log(2 pi) + log det S + D) / 2`. What a
+        dimension counts more or less than others for the task it does by its own variance.
         """
         second_moment = residual_moment_matrix(prediction, target)
         log_det: Tensor = torch.linalg.slogdet(second_moment).logabsdet
+        variances = second_moment.diagonal(dim1=-2, dim2=-1)
+        log_det = log_det + ((self.task.weights.double() - 1) * variances.log()).sum(dim=-1)
         nll = 0.5 * (LOG_2PI + 1 + log_det / self.reward.target_size)
         return nll.to(prediction.mean.dtype)
 

@@ -29,5 +29,8 @@ def make_objective(config: ObjectiveConfig, ensemble_size: int, target_size: int
             return StateDependentBilevel(target_size, config)
         case BilevelConfig(reward="full"):
             return FullBilevel(ensemble_size, target_size, config)
+        case BilevelConfig(reward="auto"):
+            settled = config.model_copy(update={"reward": "diagonal"})
+            return Bilevel(ensemble_size, target_size, settled)
         case BilevelConfig():
             return Bilevel(ensemble_size, target_size, config)

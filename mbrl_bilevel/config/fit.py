@@ -25,6 +25,9 @@ OWN_PREDICTIONS = 0.25
 """Share of a batch, for the bilevel objective: a little of the error one step ahead is given for
 much of that many steps ahead."""
 
+FIT_REWARD = "state_dependent"
+"""Of the bilevel objective, unless one says otherwise: recorded data is enough for it."""
+
 
 class SplitConfig(StrictConfig):
     """Shares of the episodes; each seed deals them out anew."""
@@ -182,13 +185,22 @@ def fit_config(data: Mapping[str, Any]) -> FitConfig:
         given = expanded["objective"]
         items = given if isinstance(given, list) else [given]
         objectives = [validate(_OneObjective, {"objective": item}).objective for item in items]
-        expanded["objective"] = [objective.model_dump() for objective in objectives]
+        expanded["objective"] = [_settled(objective).model_dump() for objective in objectives]
     return validate(FitConfig, expanded)
+
+
+def _settled(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The same with a reward that is settled on."""
+    if isinstance(objective, BilevelConfig) and objective.reward == "auto":
+        return objective.model_copy(update={"reward": FIT_REWARD})
+    return objective
 
 
 def _detailed_label(objective: StrictConfig) -> str:
     """`bilevel` with its settings as they are by default, else `bilevel-reward=scalar`."""
     settings = objective.model_dump()
     defaults = type(objective)().model_dump()
+    if isinstance(objective, BilevelConfig):
+        defaults["reward"] = FIT_REWARD
     changed = [f"{key}={value}" for key, value in settings.items() if value != defaults[key]]
     return "-".join([settings["name"], *changed])

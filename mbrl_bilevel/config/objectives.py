@@ -46,9 +46,10 @@ class BilevelConfig(StrictConfig):
     """Entropy-regularised policy gradient on a reward that is learned on held-out data."""
 
     name: Literal["bilevel"] = Field(default="bilevel", description="which objective")
-    reward: Literal["scalar", "diagonal", "full", "state_dependent"] = Field(
-        default="state_dependent",
-        description="the Mahalanobis reward's matrix U: constant, or a diagonal U(x)",
+    reward: Literal["auto", "scalar", "diagonal", "full", "state_dependent"] = Field(
+        default="auto",
+        description="the Mahalanobis reward's matrix U: constant, or a diagonal U(x); auto: "
+        "diagonal in an agent, whose data is scarce at first, state_dependent in fit",
     )
     temperature: PositiveFloat = Field(
         default=1.0,

@@ -22,7 +22,7 @@ class LearnedDecay:
 
     An update of the inner problem takes the weights of group g from `theta_g` to
     `(1 - lr * rate_g) theta_g - lr * direction_g`. By the outer loss after it, the hypergradient of
-    a rate through this update is `d L_out / d rate_g = -lr * <theta_g, d L_out / d theta_g>`: a rate
+    a rate through this update is `-lr * <theta_g, d L_out / d theta_g>`: a rate
     rises where smaller weights would have predicted the held-out data better. (The truncated
     hypergradient of one step: the first term of the Neumann series of the implicit one.)
 

@@ -53,7 +53,9 @@ class FreePrecision(QuadraticReward):
 
 
 def objective(temperature: float = 1.0, exponent: float = 0.5) -> StateDependentBilevel:
-    return StateDependentBilevel(BilevelConfig(temperature=temperature, natural_gradient=exponent))
+    return StateDependentBilevel(
+        D, BilevelConfig(temperature=temperature, natural_gradient=exponent)
+    )
 
 
 def gradients(of: NLL | BetaNLL | StateDependentBilevel) -> tuple[Tensor, Tensor]:
@@ -185,7 +187,7 @@ def test_members_do_not_share_a_loss() -> None:
 
 
 def test_it_predicts_and_is_judged_as_the_network_says() -> None:
-    ours = make_objective(BilevelConfig(), E, D)
+    ours = make_objective(BilevelConfig(reward="state_dependent"), E, D)
     assert isinstance(ours, StateDependentBilevel)
     assert ours.log_var_head_is_reward
     assert ours.outer_every is None

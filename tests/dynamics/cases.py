@@ -28,7 +28,7 @@ CONFIGS: dict[str, ObjectiveConfig] = {
     "bilevel": BilevelConfig(reward="diagonal"),
     "bilevel_scalar": BilevelConfig(reward="scalar"),
     "bilevel_full": BilevelConfig(reward="full"),
-    "bilevel_state_dependent": BilevelConfig(),
+    "bilevel_state_dependent": BilevelConfig(reward="state_dependent"),
 }
 BOX = spaces.Box(-1.0, 1.0, (1,))
 DISCRETE = spaces.Discrete(3, start=1)
@@ -99,6 +99,5 @@ def disturb(module: torch.nn.Module, seed: int = 7) -> None:
         for name, value in module.state_dict().items():
             if value.is_floating_point():
                 noise = torch.randn(value.shape, generator=draws, dtype=torch.float64)
-                value.copy_(
-                    noise.exp() if name.endswith(("std", "matrix")) else value + 0.5 * noise
-                )
+                positive = name.endswith(("std", "matrix", "share"))
+                value.copy_(noise.exp() if positive else value + 0.5 * noise)

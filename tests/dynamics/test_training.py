@@ -12,7 +12,7 @@ from torch import Tensor
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import BootstrapBatches, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
-from mbrl_bilevel.dynamics.training import OUTER_ROWS, outer_rows
+from mbrl_bilevel.dynamics.outer_problem import OUTER_ROWS, outer_rows
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
 from mbrl_bilevel.types import Gaussian

@@ -95,13 +95,13 @@ DISTRACTED = {
 """What they are made of, and how many dimensions that observes, by id."""
 
 for distracted_id, (base_id, base_size) in DISTRACTED.items():
-    (base,) = (task for task in list_tasks() if task.env_id == base_id)
+    (original,) = (task for task in list_tasks() if task.env_id == base_id)
     register_task(
         distracted_id,
-        reward_fn=of_first_dimensions(base.reward_fn, base_size),
-        termination_fn=of_first_dimensions(base.termination_fn, base_size),
+        reward_fn=of_first_dimensions(original.reward_fn, base_size),
+        termination_fn=of_first_dimensions(original.termination_fn, base_size),
         harmless_kwargs=(
-            *base.harmless_kwargs,
+            *original.harmless_kwargs,
             "num_distractors",
             "kind",
             "noise_std",

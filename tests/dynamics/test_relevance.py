@@ -1,0 +1,104 @@
+"""Which dimensions matter for the return: against derivatives of a plain rollout."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.dynamics import DynamicsModel
+from mbrl_bilevel.dynamics.relevance import ROWS, Relevance
+from tests.dynamics.cases import OBS_SIZE, generator, linear_system, make_model
+
+DATA = linear_system(200)
+
+
+def model(*, learns_reward: bool = False) -> DynamicsModel:
+    made = make_model("bilevel", learns_reward=learns_reward)
+    inputs, targets = made.tensors(DATA)
+    made.input_normalizer.fit(inputs)
+    made.target_normalizer.fit(targets)
+    return made
+
+
+def paid_for_the_first(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    return next_obs[..., 0].sin() + action[..., 0] * obs[..., 0]
+
+
+def paid_for_actions(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+    return action[..., 0]
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+@pytest.mark.parametrize("learns_reward", [False, True])
+def test_shares_are_the_squared_derivatives_of_the_return(
+    horizon: int, learns_reward: bool
+) -> None:
+    """By central differences of a rollout written out, one row and member at a time."""
+    made = model(learns_reward=learns_reward).double()
+    inputs = made.tensors(DATA)[0].double()
+    reward_fn = None if learns_reward else paid_for_the_first
+    found = Relevance(made, reward_fn, horizon).look(inputs, generator(3))
+    rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator(3))
+    std = made.target_normalizer.std
+    squares = torch.zeros(made.network.ensemble_size, OBS_SIZE + learns_reward, dtype=torch.float64)
+
+    def step(member: int, x: Tensor) -> Tensor:
+        """The raw prediction of one member, `[D]`, for a raw input `[D_x]`."""
+        normal = made.input_normalizer.normalize(x[None]).expand(3, -1, -1)
+        mean: Tensor = made.target_normalizer.denormalize(made.network(normal).mean)
+        return mean[member, 0]
+
+    def total(member: int, row: int, next_obs: Tensor) -> Tensor:
+        obs, action = inputs[row, :OBS_SIZE], inputs[row, OBS_SIZE:]
+        paid = torch.zeros(()) if learns_reward else paid_for_the_first(obs, action, next_obs)
+        for t in range(1, horizon + 1):
+            obs, action = next_obs, inputs[row + t, OBS_SIZE:]
+            prediction = step(member, torch.cat([obs, action]))
+            next_obs = obs + prediction[:OBS_SIZE]
+            own = prediction[-1] if learns_reward else paid_for_the_first(obs, action, next_obs)
+            paid = paid + own
+        return paid
+
+    bump = 1e-5
+    with torch.no_grad():
+        for member in range(3):
+            for row in rows.tolist():
+                start = inputs[row, :OBS_SIZE] + step(member, inputs[row])[:OBS_SIZE]
+                for dim in range(OBS_SIZE):
+                    shift = torch.zeros(OBS_SIZE, dtype=torch.float64)
+                    shift[dim] = bump
+                    up, down = total(member, row, start + shift), total(member, row, start - shift)
+                    slope = (up - down) / (2 * bump) * std[dim]
+                    squares[member, dim] += slope**2 / ROWS
+    if learns_reward:
+        squares[:, OBS_SIZE] = std[OBS_SIZE] ** 2
+    expected = squares.median(dim=0).values
+    assert found is not None
+    torch.testing.assert_close(found, expected / expected.sum(), rtol=1e-4, atol=1e-8)
+
+
+def test_a_reward_of_actions_alone_says_nothing() -> None:
+    made = model()
+    assert Relevance(made, paid_for_actions, 3).look(made.tensors(DATA)[0], generator()) is None
+
+
+def test_without_a_reward_nothing_is_known() -> None:
+    made = model()
+    assert Relevance(made, None, 3).look(made.tensors(DATA)[0], generator()) is None
+
+
+def test_a_reward_that_is_not_finite_says_nothing() -> None:
+    made = model()
+
+    def broken(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+        return next_obs[..., 0] * torch.inf
+
+    assert Relevance(made, broken, 3).look(made.tensors(DATA)[0], generator()) is None
+
+
+def test_few_steps_shorten_the_rollout() -> None:
+    made = model()
+    inputs = made.tensors(DATA)[0]
+    shares = Relevance(made, paid_for_the_first, 5).look(inputs[:3], generator())
+    assert shares is not None
+    assert float(shares.sum()) == pytest.approx(1.0)
+    assert Relevance(made, paid_for_the_first, 5).look(inputs[:1], generator()) is None
