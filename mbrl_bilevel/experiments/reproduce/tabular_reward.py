@@ -7,8 +7,10 @@ other reward can be read off it. The outer problem is to find the reward whose s
 that the models were not trained on the highest likelihood.
 """
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -150,7 +152,8 @@ def _learn(
         if value < least:
             least, best = value, {name: p.clone() for name, p in reward.state_dict().items()}
         try:
-            result = hypergradient(problem, solution, outer_params, chosen)
+            with _without_warnings():
+                result = hypergradient(problem, solution, outer_params, chosen)
         except MBRLError:
             if math.isfinite(value) or best is None:
                 raise
@@ -161,6 +164,18 @@ def _learn(
         residuals.append(result.residual)
         outer_update.step(result.grad)
     return ReadOff(trained, beta, reward, config.temperature, norm, max(residuals))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Where a class is all but certain the inner optimum is flat to rounding, at every step."""
+    logger = logging.getLogger(hypergradient.__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def reward_problem(
