@@ -20,6 +20,10 @@ ScheduleName = Literal["constant", "one_cycle"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
+FIXED_DECAY = 1e-4
+"""Weight decay of objectives that know nothing of the task, unless one says otherwise."""
+
+
 class EnvConfig(StrictConfig):
     """The environment."""
 
@@ -47,10 +51,11 @@ class ModelConfig(StrictConfig):
         default="constant",
         description="one_cycle: up over the first 30% of the updates of a fit, then down to zero",
     )
-    weight_decay: NonNegativeFloat | Literal["learned"] = Field(
-        default=1e-4,
+    weight_decay: NonNegativeFloat | Literal["auto", "learned"] = Field(
+        default="auto",
         description="decoupled weight decay; learned: a rate for each input and each layer, by "
-        "hypergradients of the held-out score",
+        "hypergradients of the held-out score; auto: learned where the objective is bilevel with "
+        f"outer: return, else {FIXED_DECAY}",
     )
     precision: Precision = Field(
         default="float32",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.config import ModelConfig
+from mbrl_bilevel.config.schema import FIXED_DECAY
 from mbrl_bilevel.dynamics.learned_decay import LearnedDecay
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.relevance import Relevance
@@ -26,6 +27,9 @@ class OuterProblem:
         config: Whether the weight decay is learned.
         seed: Of the steps that the return is looked at from.
         reward_fn: The exact reward; None: the model's own, if it learns one.
+
+    Attributes:
+        fixed_decay: The optimiser's part of the weight decay; 0 where it is learned.
     """
 
     def __init__(
@@ -33,11 +37,13 @@ class OuterProblem:
     ) -> None:
         self._model = model
         self._seed = seed
-        self.decay = (
-            LearnedDecay(list(model.network.weights)) if config.weight_decay == "learned" else None
-        )
         horizon = model.objective.return_horizon
         self.relevance = Relevance(model, reward_fn, horizon) if horizon is not None else None
+        rate = config.weight_decay
+        if rate == "auto":
+            rate = FIXED_DECAY if horizon is None else "learned"
+        self.decay = LearnedDecay(list(model.network.weights)) if rate == "learned" else None
+        self.fixed_decay = 0.0 if rate == "learned" else float(rate)
         self.every: int | None = model.objective.outer_every
         if self.every is None and (self.decay is not None or self.relevance is not None):
             self.every = OUTER_EVERY

@@ -48,11 +48,10 @@ class ModelTrainer:
         self.seed = seed
         network = model.network
         self.outer = OuterProblem(model, config, seed, reward_fn)
-        fixed_decay = 0.0 if config.weight_decay == "learned" else config.weight_decay
         self.optimizer = make_optimizer(
             config.optimizer,
             [
-                {"params": list(network.weights), "weight_decay": fixed_decay},
+                {"params": list(network.weights), "weight_decay": self.outer.fixed_decay},
                 {"params": list(network.biases), "weight_decay": 0.0},
             ],
             config.lr,
