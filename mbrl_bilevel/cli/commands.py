@@ -155,6 +155,40 @@ def fit(arguments: Namespace, default_config: str) -> int:
     return 0
 
 
+def compare(arguments: Namespace, default_config: str) -> int:
+    """`mbrl-bilevel compare`."""
+    from mbrl_bilevel.config import load_data, validate
+    from mbrl_bilevel.config.compare import CompareConfig
+    from mbrl_bilevel.experiments.compare import compare as compare_objectives
+    from mbrl_bilevel.runs import RunDir, default_run_path, write_json_atomic
+
+    name, overrides = _split_words(arguments.words)
+    check_json_path(arguments.json)
+    run_path: Path | None = arguments.run_dir
+    source = _find(name or default_config)
+    if arguments.resume:
+        run_path = run_path or _newest_run(name or default_config)
+        own = RunDir.open(run_path).config_path
+        # With --run-dir this may be the command that it was started with: it must agree.
+        source = source if name is not None and arguments.run_dir else own
+    config = validate(CompareConfig, load_data(source, overrides))
+    if run_path is None:
+        run_path = default_run_path(RUNS, config.name, config.seed, datetime.now())
+    command = shlex.join(["mbrl-bilevel", "compare", *arguments.words])
+    result = compare_objectives(config, run_path, command, resume=arguments.resume)
+    if arguments.json is not None:
+        write_json_atomic(arguments.json, {"results": result.rows})
+    print(result.report)
+    print(f"run:        {run_path}")
+    if result.status == "interrupted":
+        print(f"stopped after {len(result.rows)} of {result.num_cells} cells, kept; go on with:")
+        words = ["mbrl-bilevel", "compare", "--resume", "--run-dir", str(run_path)]
+        print(f"  {shlex.join(words)}")
+        return 130
+    print(f"watch:      {_tensorboard()} --logdir {run_path}")
+    return 1 if result.num_failed else 0
+
+
 def _split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """Return the configuration's name, if given, and the overrides."""
     names = [word for word in words if "=" not in word]

@@ -11,6 +11,7 @@ from mbrl_bilevel.cli import check_env, commands, listings, settings_help
 DEFAULT_CONFIG = "pets_pendulum"
 DEFAULT_COLLECT_CONFIG = "collect_pendulum"
 DEFAULT_FIT_CONFIG = "fit_pendulum"
+DEFAULT_COMPARE_CONFIG = "compare_pendulum"
 
 
 class _LazyEpilogParser(argparse.ArgumentParser):
@@ -37,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(subparsers)
     _add_collect(subparsers)
     _add_fit(subparsers)
+    _add_compare(subparsers)
     _add_reproduce(subparsers)
     _add_check_env(subparsers)
     _add_list(subparsers)
@@ -109,6 +111,27 @@ def _add_fit(subparsers: Any) -> None:
         "the others; everything else that is given must agree with the run's config.yaml",
     )
     fit.set_defaults(run=lambda arguments: commands.fit(arguments, DEFAULT_FIT_CONFIG))
+
+
+def _add_compare(subparsers: Any) -> None:
+    compare = subparsers.add_parser(
+        "compare",
+        help="compare objectives over tasks and seeds",
+        description="Train every objective on every task with every seed, each in a process of its "
+        "own, and report with intervals. Interrupted, it goes on with --resume and arrives at the "
+        "same results. Exit status: 1 if a cell failed.",
+    )
+    compare.make_epilog = settings_help.describe_compare
+    _add_config(compare, DEFAULT_COMPARE_CONFIG)
+    _add_run_dir(compare, "<config>")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    compare.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the finished cells in --run-dir, or of the newest run of CONFIG, and run the "
+        "others; only how they are run may differ from the run's config.yaml",
+    )
+    compare.set_defaults(run=lambda arguments: commands.compare(arguments, DEFAULT_COMPARE_CONFIG))
 
 
 def _add_reproduce(subparsers: Any) -> None:

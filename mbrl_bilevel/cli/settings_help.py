@@ -49,6 +49,24 @@ def describe_fit() -> str:
     return "\n".join(lines) + "\n"
 
 
+def describe_compare() -> str:
+    """Return the list of configuration fields that `compare --help` ends with."""
+    from mbrl_bilevel.config import FieldDescription, describe_fields
+    from mbrl_bilevel.config.compare import CompareConfig, ComparedObjective, ComparedTask
+
+    lines = ["configuration fields (override with key=value; lists as [a,b]):"]
+    short = {"tasks": "list[name | mapping]", "objectives": "list[name | mapping]"}
+    own = [f for f in describe_fields(CompareConfig) if f.key.partition(".")[0] not in short]
+    lists = [
+        FieldDescription(key, text, "required", CompareConfig.model_fields[key].description or "")
+        for key, text in short.items()
+    ]
+    lines += _field_lines(lists + own)
+    for title, model in (("a task", ComparedTask), ("an objective", ComparedObjective)):
+        lines += [f"\n  {title}: {first_line(model)}", *_field_lines(list(describe_fields(model)))]
+    return "\n".join(lines) + "\n"
+
+
 def describe_figures() -> str:
     """Return the list of settings that `reproduce --help` ends with."""
     from mbrl_bilevel.config import describe_fields

@@ -65,7 +65,8 @@ class Relevance:
             if not total.requires_grad:  # the reward depends on no state
                 return None
             (gradient,) = torch.autograd.grad(total.sum(), predicted)
-        std = model.target_normalizer.std
+        # What has never varied is predicted as it is.
+        std = model.target_normalizer.std * model.target_normalizer.varies
         squared = (gradient * std[:size]).square().mean(dim=1)
         if model.learns_reward:
             # An error of the reward itself is an error of the return, once.

@@ -1,0 +1,168 @@
+"""Runs the cells of a comparison that are not finished yet, and reports on all."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from mbrl_bilevel.config import load_data, to_yaml, validate
+from mbrl_bilevel.config.compare import CompareConfig
+from mbrl_bilevel.errors import MBRLError
+from mbrl_bilevel.evaluation.plots import save_figure
+from mbrl_bilevel.experiments.compare.cell_run import Outcome
+from mbrl_bilevel.experiments.compare.cells import Cell, plan
+from mbrl_bilevel.experiments.compare.local import run_local
+from mbrl_bilevel.experiments.compare.plots import make_figures
+from mbrl_bilevel.experiments.compare.progress import CompareProgress, compare_progress
+from mbrl_bilevel.experiments.compare.report import hparams_of, make_report
+from mbrl_bilevel.experiments.compare.with_ray import STOPPED, run_with_ray
+from mbrl_bilevel.experiments.same_settings import check_same_settings
+from mbrl_bilevel.runs import RunDir, strict_json, write_text_atomic
+
+RESULTS_FILE = "results.jsonl"
+REPORT_FILE = "report.md"
+HOW = ("engine", "ray", "num_workers", "retries", "resamples")
+"""Settings that change no result."""
+KEY = ("task", "objective", "axes", "seed", "config")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison leaves.
+
+    Attributes:
+        status: `"completed"` (cells may have failed), or `"interrupted"` by Ctrl-C.
+        rows: What results.jsonl holds, in the order of the plan.
+        num_cells: Of the plan.
+        report: Markdown.
+    """
+
+    status: str
+    rows: list[Row]
+    num_cells: int
+    report: str
+
+    @property
+    def num_failed(self) -> int:
+        """Cells that ended without a result."""
+        return sum(row["status"] != "completed" for row in self.rows)
+
+
+def compare(
+    config: CompareConfig,
+    run_path: Path,
+    command: str,
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> CompareResult:
+    """Train every objective on every task with every seed.
+
+    Writes config.yaml, results.jsonl (after each cell), report.md, plots/, hparams/ (for
+    TensorBoard) and summary.json to the folder, and a run folder for each cell to cells/ in it.
+
+    Args:
+        config: What to compare, and how to run it.
+        run_path: The folder; must hold no run yet, or, with `resume`, the one to go on with.
+        command: What was typed, for the report.
+        resume: Keep the finished cells, go on with the interrupted ones and run the others again.
+            How cells are run may change; what they are may not.
+        show_progress: On stderr.
+
+    Raises:
+        ConfigError: A cell cannot be configured; nothing is written or run then.
+        MBRLError: The folder cannot be written, or the engine cannot be started.
+    """
+    cells = plan(config, run_path)
+    outcomes: dict[Path, Outcome] = {}
+    if resume:
+        run = RunDir.open(run_path)
+        own = validate(CompareConfig, load_data(run.config_path))
+        alike = {key: getattr(config, key) for key in HOW}
+        check_same_settings(run_path, own.model_copy(update=alike), config)
+        outcomes = _finished(run, cells)
+    else:
+        run = RunDir.create(run_path)
+        for unused in (run.checkpoints, run.videos):
+            unused.rmdir()
+    write_text_atomic(run.config_path, to_yaml(config))
+    left = [cell for cell in cells if cell.folder not in outcomes]
+    status = "failed"
+    try:
+        with compare_progress(len(cells), len(outcomes), enabled=show_progress) as progress:
+            for cell, outcome in _run(config, left, progress):
+                if outcome["status"] == STOPPED:
+                    continue
+                outcomes[cell.folder] = outcome
+                progress.finish(cell, outcome)
+                _write_rows(run, _rows(cells, outcomes))
+        status = "completed"
+    except KeyboardInterrupt:
+        status = "interrupted"
+    finally:
+        rows = _rows(cells, outcomes)
+        report = _conclude(config, run, rows, command)
+        counts = {"num_cells": len(cells), "num_finished": len(rows)}
+        run.write_summary({"status": status, "name": config.name, **counts})
+    return CompareResult(status, rows, len(cells), report)
+
+
+def _run(
+    config: CompareConfig, cells: Sequence[Cell], progress: CompareProgress
+) -> Iterator[tuple[Cell, Outcome]]:
+    if not cells:
+        return iter(())
+    if config.engine == "local":
+        return run_local(cells, config.num_workers, config.retries, progress)
+    settings = config.num_workers, config.retries, config.ray.address
+    return run_with_ray(cells, *settings, progress)
+
+
+def _finished(run: RunDir, cells: Sequence[Cell]) -> dict[Path, Outcome]:
+    """Return the outcomes in results.jsonl of cells that need not be run again."""
+    path = run.path / RESULTS_FILE
+    if not path.exists():
+        return {}
+    found = {}
+    by_key = {strict_json.dumps(cell.key): cell for cell in cells}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = strict_json.loads(line)
+            key = {name: row.pop(name) for name in KEY}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise MBRLError(f"{path}, line {number}: not a row of results ({error!r})") from error
+        cell = by_key.get(strict_json.dumps(key))
+        if cell is not None and row["status"] == "completed":
+            found[cell.folder] = row
+    return found
+
+
+def _rows(cells: Sequence[Cell], outcomes: dict[Path, Outcome]) -> list[Row]:
+    return [{**cell.key, **outcomes[cell.folder]} for cell in cells if cell.folder in outcomes]
+
+
+def _write_rows(run: RunDir, rows: Sequence[Row]) -> None:
+    text = "".join(strict_json.dumps(row) + "\n" for row in rows)
+    write_text_atomic(run.path / RESULTS_FILE, text)
+
+
+def _conclude(config: CompareConfig, run: RunDir, rows: list[Row], command: str) -> str:
+    """Write rows, report, pictures and what TensorBoard shows of them; return the report."""
+    _write_rows(run, rows)
+    report = make_report(config, rows, command)
+    write_text_atomic(run.path / REPORT_FILE, report)
+    for name, figure in make_figures(config, rows).items():
+        save_figure(figure, run.plots / f"{name}.png")
+    hparams = run.path / "hparams"
+    shutil.rmtree(hparams, ignore_errors=True)
+    for number, row in enumerate(rows):
+        if row["status"] == "completed":
+            with SummaryWriter(str(hparams / f"{number:04d}")) as writer:
+                # With a name of its own each call makes a second run.
+                metrics = {"eval/final_return": row["eval_return_mean"]}
+                writer.add_hparams(hparams_of(row), metrics, run_name=".")
+    return report
