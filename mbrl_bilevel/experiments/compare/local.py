@@ -31,6 +31,11 @@ class _Running:
     log_path: Path
     tries_left: int
 
+    def close(self) -> None:
+        self.log.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
 
 def run_local(
     cells: Sequence[Cell], num_workers: int, retries: int, progress: CompareProgress
@@ -58,7 +63,7 @@ def run_local(
             progress.refresh()
             for one in [each for each in running if each.process.poll() is not None]:
                 running.remove(one)
-                one.log.close()
+                one.close()
                 if one.process.returncode < 0 and one.tries_left:
                     progress.restart(one.cell, f"killed by signal {-one.process.returncode}")
                     waiting.appendleft((one.cell, one.tries_left - 1))
@@ -109,4 +114,4 @@ def _stop(running: Sequence[_Running]) -> None:
         except subprocess.TimeoutExpired:
             one.process.kill()
             one.process.wait()
-        one.log.close()
+        one.close()

@@ -37,10 +37,11 @@ def learning_curves(config: CompareConfig, rows: Sequence[Row], task: str) -> Fi
         axes = figure.add_subplot()
         axes.set(xlabel="environment steps", ylabel="return of an episode", title=task)
         for number, method in enumerate(methods):
-            runs = [row for row in own if method_of(row) == method and row["episodes"]]
+            runs = [row for row in own if method_of(row) == method and _points(row)]
             if runs:
                 _draw_curve(axes, runs, method, COLOURS[number % len(COLOURS)], config.resamples)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     return figure
 
 
@@ -67,7 +68,7 @@ def aggregates(config: CompareConfig, table: Table) -> Figure:
 
 
 def _draw_curve(axes: Axes, runs: Sequence[Row], label: str, colour: str, resamples: int) -> None:
-    curves = [np.asarray(row["episodes"], dtype=np.float64) for row in runs]
+    curves = [np.asarray(_points(row), dtype=np.float64) for row in runs]
     first = max(curve[0, 0] for curve in curves)
     last = min(curve[-1, 0] for curve in curves)
     steps = np.unique(np.linspace(first, max(first, last), NUM_POINTS))
@@ -76,6 +77,12 @@ def _draw_curve(axes: Axes, runs: Sequence[Row], label: str, colour: str, resamp
     axes.plot(steps, [each.value for each in found], color=colour, label=label)
     low, high = [each.low for each in found], [each.high for each in found]
     axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _points(row: Row) -> list[list[float]]:
+    """Return `[step, return]` of the training episodes, or of evaluations if none has ended."""
+    points: list[list[float]] = row["episodes"] or row["evaluations"]
+    return points
 
 
 def _at(curve: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
