@@ -1,8 +1,8 @@
 """What the PyPI package `mbrl` is timed on: run by benchmarks in its environment (`mbrl_lib.py`).
 
-The worker's argument is a task: `planning`, `training` or `rollouts`. It reads one JSON object a
-line: the shapes first, `{}` then for each measurement. It answers with the processor time of one:
-an action planned, `num_updates` updates, or `rollout_length` steps of all rollouts.
+The worker's argument is a task: `planning`, `training`, `rollouts` or `model steps`. It reads one
+JSON object a line: the shapes first, `{}` then for each measurement. It answers with the processor
+time of one: an action planned, `num_updates` updates, or `rollout_length` steps of all rollouts.
 """
 
 import json
@@ -125,10 +125,27 @@ def rollouts(shape: Shape) -> Task:
     return roll_out
 
 
+def model_steps(shape: Shape) -> Task:
+    """Return what takes the same steps by the model alone, tensors in and out."""
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randn(shape["num_envs"], shape["obs_size"], generator=generator)
+    actions = 2 * torch.rand(shape["num_envs"], shape["action_size"], generator=generator) - 1
+    model = make_model(shape)
+
+    def roll_out() -> None:
+        with torch.no_grad():
+            state = model.reset(obs, rng=generator)
+            for _ in range(shape["rollout_length"]):
+                *_, state = model.sample(actions, state, deterministic=False, rng=generator)
+
+    return roll_out
+
+
 TASKS: dict[str, Callable[[Shape], Task]] = {
     "planning": planning,
     "training": training,
     "rollouts": rollouts,
+    "model steps": model_steps,
 }
 
 

@@ -8,7 +8,10 @@ layers of 200 (SiLU):
 - `training 256`, `training 32`: updates on bootstrap batches of so many rows for each member,
   maximum likelihood, AdamW; drawing the batch included;
 - `rollouts`: steps of 10,000 branched rollouts, each by a member drawn anew, results as arrays:
-  `LearnedVecEnv` here, `ModelEnv` there.
+  `LearnedVecEnv` here, `ModelEnv` there. `LearnedVecEnv` also keeps an environment's books: ends,
+  new starts and an info for each of them;
+- `model steps`: the same steps without books or arrays, tensors in and out:
+  `LearnedDynamics.step` here, `OneDTransitionRewardModel.sample` there.
 
 Both sides take turns, on one thread each and in processes of their own, this package with float32
 products and, where the processor has instructions for them, with bfloat16 ones. Times are the
@@ -33,6 +36,7 @@ from learned_vec_env_speed import ENV_ID, make_learned, make_model
 from mbrl_lib import MbrlWorker, default_mbrl_folder, mbrl_python
 from planning_speed import GEMM_SIZE, PRECISIONS, operations, product_time, take_turns
 
+from mbrl_agents.imagination import LearnedDynamics
 from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec, BootstrapBatches
@@ -53,6 +57,8 @@ SHAPE = {
 }
 NUM_UPDATES = {256: 10, 32: 40}
 """Updates of a turn, by batch size."""
+BY_ENVS = ("rollouts", "model steps")
+"""Tasks that count the steps of all environments."""
 BACKWARD_SHARE = 3
 """An update's products beside those of a prediction; the first layer's inputs need no gradient."""
 
@@ -110,6 +116,26 @@ def rollouts(shape: Shape) -> Run:
     return run
 
 
+def model_steps(shape: Shape) -> Run:
+    """Return the bare steps of a turn; they return their processor time."""
+    env = gym.make(ENV_ID)
+    hidden_sizes = [shape["hidden_size"]] * shape["num_layers"]
+    model = make_model(env, shape["ensemble_size"], hidden_sizes)
+    dynamics = LearnedDynamics(model, None, None)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape["num_envs"], shape["obs_size"], generator=generator)
+    actions = 2 * torch.rand(shape["num_envs"], shape["action_size"], generator=generator) - 1
+
+    def run() -> float:
+        begun = time.process_time()
+        obs = start
+        for _ in range(shape["rollout_length"]):
+            obs = dynamics.step(obs, actions, generator).next_obs
+        return time.process_time() - begun
+
+    return run
+
+
 def onednn_time() -> Run:
     """Return a run of the product of two large matrices by oneDNN."""
     generator = torch.Generator().manual_seed(0)
@@ -126,7 +152,7 @@ def onednn_time() -> Run:
 
 def counted(task: str, shape: Shape) -> tuple[int, float]:
     """Return how many updates or steps a turn of a task has, and the operations of each."""
-    if task == "rollouts":
+    if task in BY_ENVS:
         return shape["num_envs"] * shape["rollout_length"], operations(shape)
     batch_size = int(task.removeprefix("training "))
     inputs = 2 * shape["hidden_size"] * (shape["obs_size"] + shape["action_size"])
@@ -183,9 +209,10 @@ def measure(args: argparse.Namespace, shape: Shape) -> dict[str, list[float]]:
                 runs[f"{name}, mbrl"] = theirs("training", **more)
             for precision in PRECISIONS:
                 runs[f"{name}, {precision}"] = training(shape, batch_size, precision)
-        if not args.without_mbrl:
-            runs["rollouts, mbrl"] = theirs("rollouts")
-        runs["rollouts, float32"] = rollouts(shape)
+        for name, ours in zip(BY_ENVS, (rollouts, model_steps), strict=True):
+            if not args.without_mbrl:
+                runs[f"{name}, mbrl"] = theirs(name)
+            runs[f"{name}, float32"] = ours(shape)
         for precision in PRECISIONS:
             runs[f"product, MKL {precision}"] = product_time(getattr(torch, precision))
         if has_fused_linear(torch.float32):

@@ -68,6 +68,7 @@ def test_the_summary_of_model_speed_counts_updates_and_steps(load):
         "training 32, mbrl": [3.0, 9.0, 4.0],
         "training 32, float32": [2.0, 2.0, 1.0],
         "rollouts, float32": [0.5],
+        "model steps, float32": [0.25],
         "product, MKL float32": [0.2],
     }
     summary = benchmark.summarise(times, shape)
@@ -81,6 +82,7 @@ def test_the_summary_of_model_speed_counts_updates_and_steps(load):
     assert row["share_of_float32_peak"] == pytest.approx(flops / (2 * 2048**3 / 0.2))
     assert summary["rollouts, float32"]["per_s"] == pytest.approx(10_000 * 5 / 0.5)
     assert "speedup" not in summary["rollouts, float32"]
+    assert summary["model steps, float32"]["per_s"] == pytest.approx(10_000 * 5 / 0.25)
 
 
 def test_model_speed_trains_and_rolls_out(load, monkeypatch):
@@ -89,6 +91,7 @@ def test_model_speed_trains_and_rolls_out(load, monkeypatch):
     shape = benchmark.SHAPE | {"hidden_size": 4, "num_envs": 10, "num_transitions": 50}
     assert benchmark.training(shape, 4, "float32")() >= 0
     assert benchmark.rollouts(shape)() >= 0
+    assert benchmark.model_steps(shape)() >= 0
 
 
 @pytest.mark.parametrize(("solver", "products"), [("cg", 6), ("functional", 4), ("unrolled", 2)])

@@ -1,13 +1,15 @@
 """Layers of an ensemble's members, evaluated as fast as the processor allows.
 
-On the CPU, large products go one member after the other through oneDNN's linear layer, which adds
-the bias and applies SiLU while the product is still in the cache. PyTorch has no public name for
-it: where it is missing, or does not compute what it should, ordinary linear layers take its place.
-Everything else - small products, float64, other devices, inputs that need a gradient - is one
-batched product a layer.
+On the CPU, large products go one member after the other. With AVX-512, and in bfloat16, they take
+oneDNN's linear layer, which adds the bias and applies SiLU while the product is still in the cache.
+PyTorch has no public name for it: where it is missing, or does not compute what it should, ordinary
+linear layers take its place. With AVX2 alone PyTorch's own product is faster: blocks of rows go
+through all layers while they are in the cache. Everything else - small products, float64, other
+devices, inputs that need a gradient - is one batched product a layer.
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,6 +24,10 @@ from mbrl_bilevel.dynamics.leverage import log_leverage
 MIN_WORK = 2**22
 """Multiplications in a layer from which on one member at a time is faster (measured: calls of
 oneDNN cost some 30 us, which smaller products do not win back)."""
+
+BLOCK_ROWS = 500
+"""Rows that go through all layers together, at least half as many (measured: with 200 units the
+activations of 500 to 1,000 rows are fastest; fewer rows make small products)."""
 
 CHECK_SHAPE = (33, 24, 40)
 """Rows, inputs and outputs of the layer that oneDNN is checked on: no multiples of its blocks."""
@@ -97,21 +103,40 @@ class MemberLayers:
         return rows * self._work_a_row >= MIN_WORK
 
     def _one_after_the_other(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        is_low = self._dtype != torch.float32
+        apply = self._in_layers if is_low or has_wide_vectors() else self._in_blocks
         outputs: list[Tensor] = []
         leverages: list[Tensor] = []
         for run in self._all_runs():
-            x = inputs[run.start : run.stop].flatten(0, 1).to(self._dtype)
-            *hidden, (weight, bias) = self._pack(run.member)
-            for hidden_weight, hidden_bias in hidden:
-                x = _linear(x, hidden_weight, hidden_bias, silu=True)
-            outputs.append(_linear(x, weight, bias, silu=False))
-            if self._leverage_root is not None:
-                # In float32: what is rare in the training data has small features, which count.
-                root = self._leverage_root[run.member, None]
-                leverages.append(log_leverage(x[None].float(), root)[0])
+            x = inputs[run.start : run.stop].flatten(0, 1)
+            for features, output in apply(x, run.member):
+                outputs.append(output)
+                if self._leverage_root is not None:
+                    # In float32: what is rare in the training data has small features, and they
+                    # count.
+                    root = self._leverage_root[run.member, None]
+                    leverages.append(log_leverage(features[None].float(), root)[0])
         shape = (*inputs.shape[:2], -1)
         leverage = torch.cat(leverages).reshape(shape) if leverages else None
         return torch.cat(outputs).reshape(shape), leverage
+
+    def _in_layers(self, x: Tensor, member: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield last features and outputs of rows `[N, in]`, all at once."""
+        x = x.to(self._dtype)
+        *hidden, (weight, bias) = self._pack(member)
+        for hidden_weight, hidden_bias in hidden:
+            x = _linear(x, hidden_weight, hidden_bias, silu=True)
+        yield x, _linear(x, weight, bias, silu=False)
+
+    def _in_blocks(self, x: Tensor, member: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield last features and outputs of rows `[N, in]`, block by block."""
+        *hidden, (weight, bias) = [(w[member], b[member, 0]) for w, b in self._layers]
+        for block in x.chunk(max(1, len(x) // BLOCK_ROWS)):
+            features = block
+            for hidden_weight, hidden_bias in hidden:
+                output = torch.addmm(hidden_bias, features, hidden_weight)
+                features = functional.silu(output, inplace=True)
+            yield features, torch.addmm(bias, features, weight)
 
     def _all_runs(self) -> list[_Run]:
         if self._runs is None:
@@ -158,11 +183,11 @@ def multiplies_bfloat16() -> bool:
 
 @cache
 def has_wide_vectors() -> bool:
-    """Return whether oneDNN's SiLU in the product is faster than one after it.
+    """Return whether float32 products of oneDNN, with SiLU in them, are faster than PyTorch's own.
 
-    With AVX-512 it is; with AVX2 alone it takes a tenth longer (measured on Zen 3).
+    With AVX-512 they are; with AVX2 alone they take an eighth longer (measured on Zen 3).
     """
-    return _has_any("avx512_f")
+    return has_fused_linear(torch.float32) and _has_any("avx512_f")
 
 
 def _has_any(*instructions: str) -> bool:
@@ -199,9 +224,7 @@ def has_fused_linear(dtype: torch.dtype) -> bool:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
     if has_fused_linear(x.dtype):
-        if not silu or has_wide_vectors():
-            return _fused_linear(x, weight, bias, silu=silu)
-        return functional.silu(_fused_linear(x, weight, bias, silu=False), inplace=True)
+        return _fused_linear(x, weight, bias, silu=silu)
     # Without oneDNN products in bfloat16 take tens of times as long as these, which round alike.
     output = functional.linear(x.float(), weight.float(), bias.float())
     return (functional.silu(output, inplace=True) if silu else output).to(x.dtype)

@@ -99,6 +99,14 @@ class MemberModels:
             log_var = torch.minimum(log_var, self._largest)
         return Gaussian(mean, log_var + self._log_scale)
 
+    def moments(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means `[P, N, D]` and standard deviations of raw targets, for `predict`'s inputs.
+
+        The same as `predict` has, without logarithms; standard deviations broadcast.
+        """
+        mean, raw_log_var = self._outputs(inputs)
+        return mean, self._std(raw_log_var, self._size)
+
     def step(
         self, obs: Tensor, action: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -113,7 +121,7 @@ class MemberModels:
         mean, raw_log_var = self._outputs(torch.cat([obs, action], dim=-1))
         next_obs = obs + mean[..., : self.state_size]
         if noise is not None:
-            next_obs = torch.addcmul(next_obs, noise, self._std(raw_log_var))
+            next_obs = torch.addcmul(next_obs, noise, self._std(raw_log_var, self.state_size))
         reward = mean[..., self.state_size] if self.learns_reward else None
         return next_obs, reward
 
@@ -128,12 +136,12 @@ class MemberModels:
             raw_log_var = raw_log_var + self._slope * (leverage - self._average)
         return mean, raw_log_var
 
-    def _std(self, raw_log_var: Tensor) -> Tensor:
-        """Return the standard deviations of the raw state, `[P, N, D_obs]` or `[P, 1, D_obs]`."""
-        state = slice(self.state_size)
+    def _std(self, raw_log_var: Tensor, size: int) -> Tensor:
+        """Return the standard deviations of the first `size` raw targets, as `moments` does."""
+        first = slice(size)
         if self._log_var is not None:
-            return (0.5 * self._log_var[..., state]).exp()
-        std = bounded_std(raw_log_var[..., state])
+            return (0.5 * self._log_var[..., first]).exp()
+        std = bounded_std(raw_log_var[..., first])
         if self._largest is not None:
-            std = torch.minimum(std, (0.5 * self._largest[..., state]).exp())
-        return std * self._scale[state]
+            std = torch.minimum(std, (0.5 * self._largest[..., first]).exp())
+        return std * self._scale[first]

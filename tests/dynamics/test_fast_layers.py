@@ -26,12 +26,13 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_layers, "MIN_WORK", 0)
 
 
-@pytest.fixture(params=["fused", "silu apart", "ordinary"])
+@pytest.fixture(params=["fused", "blocks", "ordinary"])
 def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With oneDNN's layer, where there is one, with SiLU in it or after it, and without."""
+    """With oneDNN's layer, where there is one, with blocks of rows, and with ordinary layers."""
     if request.param == "ordinary":
         monkeypatch.setattr(fast_layers, "has_fused_linear", lambda _dtype: False)
-    monkeypatch.setattr(fast_layers, "has_wide_vectors", lambda: request.param == "fused")
+    monkeypatch.setattr(fast_layers, "has_wide_vectors", lambda: request.param != "blocks")
+    monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 8)
 
 
 def random_layers() -> Layers:
@@ -79,7 +80,7 @@ def test_bfloat16_rounds_and_no_more(indices: list[int]) -> None:
     assert 1e-4 < error < 0.01
 
 
-@pytest.mark.usefixtures("all_large")
+@pytest.mark.usefixtures("all_large", "fused")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_leverages_are_those_of_the_features(dtype: torch.dtype) -> None:
     layers, indices = random_layers(), [0, 0, 2]

@@ -42,12 +42,16 @@ def test_predictions_equal_the_networks(
 ) -> None:
     model = trained(objective, learns_reward)
     inputs = normal(1, len(indices), N, OBS_SIZE + ACTION_SIZE)
-    found = model.members(torch.tensor(indices)).predict(inputs)
+    members = model.members(torch.tensor(indices))
+    found = members.predict(inputs)
     log_var = found.log_var.expand_as(found.mean)
+    moments = [moment.expand_as(found.mean) for moment in members.moments(inputs)]
     for row, member in enumerate(indices):
         mean, variance = reference(model, member, inputs[row])
         torch.testing.assert_close(found.mean[row], mean, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(log_var[row].exp(), variance, rtol=1e-9, atol=0)
+        torch.testing.assert_close(moments[0][row], mean, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(moments[1][row].square(), variance, rtol=1e-9, atol=0)
 
 
 @EACH_MODEL

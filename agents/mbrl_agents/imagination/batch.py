@@ -137,9 +137,12 @@ class ImaginedBatch:
         terminated = imagined.terminated.bool()
         self.num_steps = self.num_steps + 1
         truncated = self.num_steps >= self.rollout_length
-        broken = ~(next_obs.isfinite().all(dim=1) & reward.isfinite())
-        if broken.any():
-            self._count_broken(int(broken.sum()))
+        # A sum is finite only if all its terms are, and much faster than a look at each. Finite
+        # terms may still overflow.
+        if not (next_obs.sum() + reward.sum()).isfinite():
+            broken = ~(next_obs.isfinite().all(dim=1) & reward.isfinite())
+            if broken.any():
+                self._count_broken(int(broken.sum()))
             next_obs = torch.where(broken[:, None], self.obs, next_obs)
             reward = torch.where(broken, self._lowest_reward, reward)
             terminated, truncated = terminated & ~broken, truncated | broken

@@ -11,7 +11,7 @@ from mbrl_agents.base import ModelBasedAgent
 from mbrl_agents.outcomes import Outcomes
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.errors import ConfigError, MBRLError
-from mbrl_bilevel.types import Gaussian, RewardFn, TerminationFn
+from mbrl_bilevel.types import RewardFn, TerminationFn
 
 Uncertainty = Literal["aleatoric", "disagreement"]
 
@@ -148,17 +148,17 @@ class LearnedDynamics(ImaginedDynamics):
         slots = self._draw_slots(len(obs), generator)
         inputs = torch.cat([obs, action], dim=-1)
         if self.uncertainty == "disagreement" or self.uncertainty_penalty > 0:
-            every = self._members.predict(inputs.expand(self._num_members, -1, -1))
-            uncertainty = self._uncertainty(every).expand(len(obs))
-            mean, log_var = self._pick(every, slots)
+            means, stds = self._members.moments(inputs.expand(self._num_members, -1, -1))
+            uncertainty = self._uncertainty(means, stds).expand(len(obs))
+            mean, std = self._pick(means, stds, slots)
         else:
-            mean, log_var = self._predict_grouped(inputs, slots)
-            uncertainty = _norm_of_std(log_var)
+            mean, std = self._predict_grouped(inputs, slots)
+            uncertainty = _norm(std)
         size = self.model.obs_size
         next_obs = obs + mean[:, :size]
         if not self.deterministic:
             noise = torch.randn(obs.shape, generator=generator, device=obs.device)
-            next_obs = next_obs + noise * (0.5 * log_var[:, :size]).exp()
+            next_obs = torch.addcmul(next_obs, noise, std[:, :size])
         learned_reward = mean[:, size] if self.model.learns_reward else None
         reward = self.outcomes.reward(obs, action, next_obs, learned_reward)
         if self.uncertainty_penalty > 0:
@@ -179,34 +179,34 @@ class LearnedDynamics(ImaginedDynamics):
         return torch.randperm(num_slots, generator=generator, device=generator.device)[:num_envs]
 
     def _predict_grouped(self, inputs: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance `[N, D]` of each input `[N, D_x]` by its slot's member."""
+        """Return mean and standard deviation `[N, D]` of inputs `[N, D_x]`, by slots' members."""
         num_envs = len(inputs)
         group_size = -(-num_envs // self._num_members)
         # Empty slots predict for the first row, in vain.
         rows = slots.new_zeros(self._num_members * group_size)
         rows[slots] = torch.arange(num_envs, device=slots.device)
         grouped = inputs.index_select(0, rows).view(self._num_members, group_size, -1)
-        prediction = self._members.predict(grouped)
-        mean = prediction.mean.flatten(end_dim=1)
-        log_var = prediction.log_var.expand_as(prediction.mean).flatten(end_dim=1)
-        return mean.index_select(0, slots), log_var.index_select(0, slots)
+        means, stds = self._members.moments(grouped)
+        mean, std = (moment.flatten(end_dim=1) for moment in (means, stds.expand_as(means)))
+        return mean.index_select(0, slots), std.index_select(0, slots)
 
-    def _pick(self, every: Gaussian, slots: Tensor) -> tuple[Tensor, Tensor]:
+    def _pick(self, means: Tensor, stds: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return each row of predictions `[E, N, D]` by its slot's member, `[N, D]` both."""
         num_envs = len(slots)
         members = slots // -(-num_envs // self._num_members)
         rows = torch.arange(num_envs, device=slots.device)
-        return every.mean[members, rows], every.log_var.expand_as(every.mean)[members, rows]
+        return means[members, rows], stds.expand_as(means)[members, rows]
 
-    def _uncertainty(self, every: Gaussian) -> Tensor:
+    def _uncertainty(self, means: Tensor, stds: Tensor) -> Tensor:
         """Return u of predictions `[E, N, D]`, `[N]`; `[1]` if it is the same for all."""
         if self.uncertainty == "aleatoric":
-            return _norm_of_std(every.log_var).amax(dim=0)
-        means = every.mean[..., : self.model.obs_size]
-        distances: Tensor = torch.linalg.vector_norm(means - means.mean(dim=0), dim=-1)
+            return _norm(stds).amax(dim=0)
+        next_means = means[..., : self.model.obs_size]
+        distances: Tensor = torch.linalg.vector_norm(next_means - next_means.mean(dim=0), dim=-1)
         return distances.amax(dim=0)
 
 
-def _norm_of_std(log_var: Tensor) -> Tensor:
+def _norm(std: Tensor) -> Tensor:
     """Return `||sigma||` over the last dimension."""
-    return log_var.exp().sum(dim=-1).sqrt()
+    norm: Tensor = torch.linalg.vector_norm(std, dim=-1)
+    return norm

@@ -1,5 +1,6 @@
 """The learned dynamics as a vectorised environment of Stable-Baselines3."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,8 @@ class LearnedVecEnv(ImaginedEnvs, VecEnv):
         ended, final_obs = step.ended.tolist(), to_numpy(step.final_obs)
         is_cut = (step.truncated & ~step.terminated)[step.ended].tolist()
         # A dictionary each: wrappers and callbacks write into them.
-        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in range(self.num_envs)]
+        going_on: dict[str, Any] = {"TimeLimit.truncated": False}
+        infos = list(map(dict.copy, itertools.repeat(going_on, self.num_envs)))
         for index, obs, cut in zip(ended, final_obs, is_cut, strict=True):
             infos[index] = {"TimeLimit.truncated": cut, "terminal_observation": obs}
         dones = step.terminated | step.truncated

@@ -125,6 +125,16 @@ def test_where_the_model_breaks_episodes_are_cut_before_it(dynamics: ImaginedDyn
     assert batch.num_broken == 2
 
 
+def test_large_observations_are_not_broken_though_their_sum_overflows() -> None:
+    batch = make_batch(np.array([[0.0, 3e38]] * 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step = act(batch, 0.5)
+    assert batch.num_broken == 0
+    assert step.obs[:, 0].tolist() == [1.0, 1.0]
+    assert step.reward.tolist() == [0.5, 0.5]
+
+
 def test_nothing_is_gained_where_the_model_breaks_among_positive_rewards() -> None:
     batch = make_batch(np.array([[0.0, NEVER]]), Counting(breaks_at=0))
     with pytest.warns(RuntimeWarning, match="nan or infinity"):
