@@ -15,6 +15,11 @@ WAIT_S = 0.5
 PATIENCE_S = 120.0
 """What stopping cells may take to write their checkpoints."""
 STOPPED = "stopped"
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # By default its workers give way to everything else on the machine.
+    "RAY_worker_niceness": "0",
+}
 
 
 def run_with_ray(
@@ -40,7 +45,8 @@ def run_with_ray(
         ConfigError: Ray is not installed.
         MBRLError: There is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
