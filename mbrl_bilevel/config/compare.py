@@ -135,7 +135,7 @@ class CompareConfig(StrictConfig):
 
 
 def set_keys(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Set dotted keys in nested data, in place."""
+    """Set dotted keys in nested data, in place; sections are merged into those that are there."""
     for key, value in changes.items():
         *parts, last = key.split(".")
         node = data
@@ -144,4 +144,8 @@ def set_keys(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
             if not isinstance(child, dict):
                 child = node[part] = {}
             node = child
-        node[last] = value
+        present = node.get(last)
+        if isinstance(value, Mapping) and isinstance(present, dict):
+            set_keys(present, value)
+        else:
+            node[last] = value

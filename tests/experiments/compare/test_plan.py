@@ -49,6 +49,12 @@ def test_the_more_special_setting_wins() -> None:
     assert {cell.config.num_threads for cell in (strong, scalar)} == {1}
 
 
+def test_sections_are_merged() -> None:
+    """As on the command line, where `overrides.eval.episodes=3` makes a section of it."""
+    (cell,) = cells(objectives=["nll"], overrides={**TINY, "eval": {"episodes": 3}})
+    assert (cell.config.eval.episodes, cell.config.eval.video) == (3, False)
+
+
 def test_a_digest_tells_configurations_apart() -> None:
     one, other = cells(), cells(overrides={**TINY, "model.lr": 0.5})
     assert one[0].digest == cells()[0].digest
