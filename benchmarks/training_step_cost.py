@@ -4,8 +4,11 @@
 
 Ways to train an ensemble of five take turns, on the same data:
 
-- `nll_step`, `bilevel_step`: the updates that a fit of `ModelTrainer` consists of; with the
-  bilevel objective every tenth is followed by an outer step on held-out rows.
+- `nll_step`, `likelihood_step`, `bilevel_step`: the updates that a fit of `ModelTrainer` consists
+  of; with the bilevel objective every tenth is followed by an outer step on held-out rows. In
+  `likelihood_step` (`outer: likelihood`, a fixed weight decay) the reward alone follows it, in
+  `bilevel_step` (`outer: return`, five steps ahead) it is also asked what matters for the return,
+  and the weight decay is learned.
 - `functional_step`: a bilevel update, followed every time by a full hypergradient step by the
   `functional` solver on a held-out batch.
 - `nll_fit`, `bilevel_fit`: whole fits by `ModelTrainer`, divided by their number of updates. The
@@ -33,7 +36,6 @@ from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.dynamics.backward import make_backward
-from mbrl_bilevel.dynamics.training import outer_rows
 
 OBS_SIZE, ACTION_SIZE = 17, 6
 """Those of HalfCheetah."""
@@ -54,6 +56,11 @@ def make_transitions(count: int, seed: int) -> Transitions:
     return Transitions(obs, actions, rewards, 0.9 * obs + push + noise, never, never)
 
 
+def reward_fn(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    """Return a smooth reward of the state and the action."""
+    return next_obs[..., :3].sin().sum(dim=-1) - 0.1 * action.square().sum(dim=-1) - obs[..., 3]
+
+
 def make_trainer(objective: NLLConfig | BilevelConfig, config: ModelConfig) -> ModelTrainer:
     """Return a trainer of a new ensemble."""
     codec = ActionCodec(spaces.Box(-1.0, 1.0, (ACTION_SIZE,)))
@@ -66,7 +73,7 @@ def make_trainer(objective: NLLConfig | BilevelConfig, config: ModelConfig) -> M
         learns_termination=False,
         generator=torch.Generator().manual_seed(0),
     )
-    return ModelTrainer(model, config, seed=0)
+    return ModelTrainer(model, config, 0, reward_fn)
 
 
 class Steps:
@@ -75,10 +82,12 @@ class Steps:
     def __init__(self, trainer: ModelTrainer, training: Transitions, held_out: Transitions) -> None:
         self.trainer = trainer
         self.network = trainer.model.network
-        self.objective = trainer.model.objective
         self.backward = make_backward(self.network)
         self.x, self.y = trainer.model.tensors(training)
         self.x_held, self.y_held = trainer.model.tensors(held_out)
+        trainer.model.input_normalizer.fit(self.x)
+        trainer.model.target_normalizer.fit(self.y)
+        trainer.outer.begin(self.x, self.x_held, self.y_held)
         self.batch_size = trainer.config.batch_size
         self.generator = torch.Generator().manual_seed(0)
         size = (self.network.ensemble_size, 1, OBS_SIZE)
@@ -94,13 +103,11 @@ class Steps:
         self.num_updates += 1
 
     def update(self) -> None:
-        """Take one step, and the objective's outer step when it is due."""
+        """Take one step, and an outer step when it is due."""
         self.inner_update()
-        if self.objective.outer_every and self.num_updates % self.objective.outer_every == 0:
-            rows = outer_rows(self.num_updates // self.objective.outer_every, len(self.x_held))
-            with torch.no_grad():
-                prediction = self.network(self._for_all_members(self.x_held[rows]))
-            self.objective.outer_step(prediction, self.y_held[rows])
+        outer = self.trainer.outer
+        if outer.every is not None and self.num_updates % outer.every == 0:
+            outer.step(self.num_updates // outer.every)
 
     def functional_update(self) -> None:
         """Take one step, then one on the reward along the hypergradient of a held-out batch."""
@@ -198,6 +205,7 @@ def main() -> None:
     training = make_transitions(NUM_TRAINING, seed=0)
     held_out = make_transitions(args.num_held_out, seed=1)
     nll, bilevel = NLLConfig(), BilevelConfig()
+    likelihood = BilevelConfig(outer="likelihood")
 
     def steps(objective: NLLConfig | BilevelConfig) -> Steps:
         return Steps(make_trainer(objective, config), training, held_out)
@@ -207,6 +215,7 @@ def main() -> None:
 
     step_runs = {
         "nll_step": take_steps(steps(nll).update),
+        "likelihood_step": take_steps(steps(likelihood).update),
         "bilevel_step": take_steps(steps(bilevel).update),
         "functional_step": take_steps(steps(bilevel).functional_update),
     }
@@ -222,6 +231,7 @@ def report(times: dict[str, list[float]], path: Path | None) -> None:
     ratios = {
         name: medians[name] / medians[baseline]
         for name, baseline in [
+            ("likelihood_step", "nll_step"),
             ("bilevel_step", "nll_step"),
             ("functional_step", "nll_step"),
             ("bilevel_fit", "nll_fit"),
