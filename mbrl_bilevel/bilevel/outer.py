@@ -1,22 +1,14 @@
 """Outer objectives: how likely held-out data are, one step ahead or several."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mbrl_bilevel.bilevel.problem import ModelFn, ObjectiveFn, ParamDict
-from mbrl_bilevel.errors import ConfigError
-from mbrl_bilevel.heads import GaussianHead, Head
-
-StepFn = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
-"""`(predict, obs [B, D], action [B, A]) -> outputs [B, n]`: a Gaussian over the next observation.
-
-`predict` is the model, from inputs `[B, D_x]` to outputs `[B, n]`. The first D of the outputs
-returned are the mean of the next observation, in its own units.
-"""
+from mbrl_bilevel.bilevel.rollouts import OpenLoopRollouts, StepFn
+from mbrl_bilevel.heads import Head
 
 
 def as_model_fn(model: nn.Module) -> ModelFn:
@@ -50,13 +42,6 @@ def held_out_nll(model_fn: ModelFn, head: Head, outer_data: tuple[Tensor, Tensor
         return -head.log_prob(model_fn(inner_params, x), y).mean()
 
     return objective
-
-
-def residual_step(predict: Callable[[Tensor], Tensor], obs: Tensor, action: Tensor) -> Tensor:
-    """The `StepFn` of a model from `(obs, action)` to a Gaussian over the change of obs."""
-    outputs = predict(torch.cat([obs, action], dim=-1))
-    size = obs.shape[-1]
-    return torch.cat([outputs[..., :size] + obs, outputs[..., size:]], dim=-1)
 
 
 class MultiStepNLL:
@@ -96,61 +81,20 @@ class MultiStepNLL:
         step_fn: StepFn | None = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(head, GaussianHead):
-            raise ConfigError(f"MultiStepNLL needs a Gaussian head, not head {head.name!r}")
-        if num_particles is not None and num_particles < 1:
-            raise ConfigError(f"num_particles={num_particles}; it must be at least 1, or None")
-        _check_trajectories(head, obs, actions)
-        self.model_fn = model_fn
-        self.head = head
-        self.obs = obs
-        self.actions = actions
-        self.step_fn = residual_step if step_fn is None else step_fn
-        self.num_particles = 1 if num_particles is None else num_particles
-        num_rows = self.num_particles * len(obs)
-        self._noise = obs.new_zeros(actions.shape[1], num_rows, head.target_size)
-        if num_particles is not None:
-            outputs = obs.new_zeros(actions.shape[1], num_rows, head.num_outputs)
-            self._noise = head.noise(outputs, 1, torch.Generator().manual_seed(seed))[0]
+        self.rollouts = OpenLoopRollouts(model_fn, head, obs, actions, num_particles, step_fn, seed)
 
     @property
     def noise(self) -> Tensor:
         """The frozen noise of every step and particle, `[k, P, N, D]`."""
-        return self._noise.unflatten(1, (self.num_particles, -1))  # type: ignore[no-untyped-call, no-any-return]
+        return self.rollouts.noise
 
     def __call__(self, inner_params: ParamDict, outer_params: ParamDict) -> Tensor:
         """Return L, `[]`."""
         del outer_params
-
-        def predict(x: Tensor) -> Tensor:
-            return self.model_fn(inner_params, x)
-
-        particles = self._repeat(self.obs[:, 0])
+        rollouts = self.rollouts
         log_probs = []
-        for t in range(self.actions.shape[1]):
-            outputs = self.step_fn(predict, particles, self._repeat(self.actions[:, t]))
-            self.head.check_outputs(outputs)
-            log_prob = self.head.log_prob(outputs, self._repeat(self.obs[:, t + 1]))
-            log_probs.append(log_prob.view(self.num_particles, -1))
-            particles = self.head.sample(outputs, self._noise[t][None])[0]
-        per_step = torch.stack(log_probs).logsumexp(dim=1) - math.log(self.num_particles)
+        for t, step in enumerate(rollouts.steps(inner_params)):
+            target = rollouts.repeat(rollouts.obs[:, t + 1])
+            log_probs.append(rollouts.per_particle(rollouts.head.log_prob(step.outputs, target)))
+        per_step = torch.stack(log_probs).logsumexp(dim=1) - math.log(rollouts.num_particles)
         return -per_step.mean()
-
-    def _repeat(self, values: Tensor) -> Tensor:
-        """`[N, ...] -> [P * N, ...]`."""
-        return values.repeat(self.num_particles, *[1] * (values.ndim - 1))
-
-
-def _check_trajectories(head: GaussianHead, obs: Tensor, actions: Tensor) -> None:
-    shapes = f"obs has shape {list(obs.shape)}, actions {list(actions.shape)}"
-    if obs.ndim != 3 or actions.ndim != 3:
-        raise ValueError(f"{shapes}; they must be [N, k + 1, D] and [N, k, A]")
-    if obs.shape[-1] != head.target_size:
-        raise ValueError(f"{shapes}; the head has {head.target_size} dimensions")
-    if len(obs) != len(actions) or obs.shape[1] != actions.shape[1] + 1:
-        raise ValueError(f"{shapes}; k actions lead through k + 1 observations")
-    if len(obs) == 0 or actions.shape[1] == 0:
-        raise ValueError(f"{shapes}; there is no step to predict")
-    for name, values in {"obs": obs, "actions": actions}.items():
-        if not torch.isfinite(values).all():
-            raise ValueError(f"{name} holds nan or infinity")

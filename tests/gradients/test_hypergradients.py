@@ -1,6 +1,6 @@
 """Every solver on every case, against explicit Jacobians and against re-solving.
 
-Nothing here leans on the package for its expected values: see `cases.py`.
+Nothing here leans on the package for its expected values: see `cases.py` and `outer_cases.py`.
 """
 
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from tests.gradients.cases import (
     ravel,
     relative_error,
 )
+from tests.gradients.outer_cases import OUTER_CASES
 
 
 class Solved(NamedTuple):
@@ -46,7 +47,7 @@ def solved(case: Case) -> Solved:
     )
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+@pytest.fixture(scope="module", params=CASES + OUTER_CASES, ids=lambda case: case.name)
 def point(request) -> Solved:
     return solved(request.param)
 
