@@ -272,3 +272,22 @@ def test_what_may_not_be_differentiated_twice_says_so_still() -> None:
     for objective in (decayed, total):
         assert not objective.twice_differentiable  # type: ignore[attr-defined]
         assert "detached samples" in objective.reason  # type: ignore[attr-defined]
+
+
+def test_particles_add_their_variance_over_their_number() -> None:
+    obs, actions = torch.zeros(20_000, 2, SIZE), torch.zeros(20_000, 1, 1)
+    variance, num_particles = 0.25, 4
+
+    def error(num_particles: int | None) -> Tensor:
+        return ReturnError(
+            lambda _, x: torch.cat([0 * x[:, :2] + 0.5, 0 * x[:, :2] + math.log(variance)], dim=-1),
+            HEAD,
+            obs,
+            actions,
+            lambda _obs, _action, next_obs: next_obs[:, 0],
+            num_particles=num_particles,
+        )({}, {})
+
+    torch.testing.assert_close(error(None), torch.tensor(0.25))
+    expected = torch.tensor(0.25 + variance / num_particles)
+    torch.testing.assert_close(error(num_particles), expected, rtol=0.02, atol=0)

@@ -144,3 +144,21 @@ def test_a_decay_of_each_input_group_switches_the_irrelevant_ones_off(
     assert weights[0] >= 0.9 * TRUE_WEIGHT
     assert before >= 1.5 * oracle
     assert after <= 1.05 * oracle
+
+
+def test_the_hypergradient_of_a_decay_is_its_formula() -> None:
+    """`-exp(a_g) theta_g^T [H^-1 d_theta L_out]_g`."""
+    case = decayed_regression("tensor", seed=0)
+    inner, outer = case.solve(case.outer_params), case.outer_params
+    flat = ravel(inner)
+    _, hessian = inner_derivatives(case.problem, flat, inner, outer)
+    outer_grad = torch.func.grad(
+        lambda theta: case.problem.outer_objective(unravel(theta, inner), outer)
+    )(flat)
+    solution = unravel(torch.linalg.solve(hessian, outer_grad), inner)
+    expected = [
+        -outer[f"log_decay.{name}"].exp() * (value * solution[name]).sum()
+        for name, value in inner.items()
+    ]
+    result = hypergradient(case.problem, inner, outer, make_solver("cg"))
+    assert relative_error(result.grad, torch.stack(expected)) <= 1e-6
