@@ -79,13 +79,18 @@ def plan(config: CompareConfig, run_path: Path) -> list[Cell]:
         for values in itertools.product(*config.grid.values())
     ]
     bases = {task.label: load_data(find_config(task.config)) for task in config.tasks}
-    return [
+    cells = [
         _cell(config, task, objective, axes, seed, copy.deepcopy(bases[task.label]), run_path)
         for seed in range(config.seed, config.seed + config.seeds)
         for task in config.tasks
         for objective in config.objectives
         for axes in points
     ]
+    folders = [cell.folder for cell in cells]
+    for cell in cells:
+        if folders.count(cell.folder) > 1:
+            raise ConfigError(f"two cells share the folder {cell.folder}: values of grid repeat")
+    return cells
 
 
 def _cell(

@@ -73,6 +73,7 @@ def test_a_digest_tells_configurations_apart() -> None:
         ({"tasks": ["pets_pendulum"] * 2}, "two are called pets_pendulum"),
         ({"objectives": []}, "'objectives'"),
         ({"grid": {"model.lr": []}}, "'grid.model.lr'"),
+        ({"grid": {"model.lr": [0.1, 0.1]}}, "two cells share the folder .*grid repeat"),
         ({"reference": "mse"}, "reference='mse'; allowed: nll, bilevel"),
         ({"engine": "slurm"}, "'engine'"),
         (
