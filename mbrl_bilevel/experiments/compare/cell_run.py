@@ -16,6 +16,8 @@ SUMMARY_KEYS = (
     "env_steps",
     "wall_time_s",
 )
+PATIENCE_S = 120.0
+"""What stopping cells may take to write their checkpoints."""
 Outcome = dict[str, Any]
 """What results.jsonl holds of a cell, beside its key."""
 

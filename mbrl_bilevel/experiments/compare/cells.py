@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class Cell:
     @property
     def method(self) -> str:
         """What is compared: the objective, and the grid's values."""
-        return ", ".join([self.objective, *(f"{key}={value}" for key, value in self.axes.items())])
+        return method_label(self.objective, self.axes)
 
     @property
     def name(self) -> str:
@@ -57,15 +59,20 @@ class Cell:
             "config": self.digest,
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of its configuration: a row of results knows which one it is of."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """Its configuration, as YAML."""
         return to_yaml(self.config)
+
+
+def method_label(objective: str, axes: Mapping[str, Any]) -> str:
+    """Return what a method is called: its objective's label, and its values of the grid."""
+    return ", ".join([objective, *(f"{key}={value}" for key, value in axes.items())])
 
 
 def plan(config: CompareConfig, run_path: Path) -> list[Cell]:

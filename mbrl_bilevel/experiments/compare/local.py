@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mbrl_bilevel.experiments.compare.cell_run import Outcome, read_outcome
+from mbrl_bilevel.experiments.compare.cell_run import PATIENCE_S, Outcome, read_outcome
 from mbrl_bilevel.experiments.compare.cells import Cell
 from mbrl_bilevel.experiments.compare.progress import CompareProgress
 from mbrl_bilevel.runs import write_text_atomic
 
 WORKER = "mbrl_bilevel.experiments.compare.worker"
 POLL_S = 0.1
-PATIENCE_S = 120.0
-"""What stopping cells may take to write their checkpoints."""
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 
 
@@ -28,7 +26,6 @@ class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     log: IO[bytes]
-    log_path: Path
     tries_left: int
 
     def close(self) -> None:
@@ -92,16 +89,17 @@ def _start(cell: Cell, tries_left: int) -> _Running:
         # Ctrl-C comes from here, so that every cell gets it once.
         start_new_session=True,
     )
-    return _Running(cell, process, log, log_path(cell), tries_left)
+    return _Running(cell, process, log, tries_left)
 
 
 def _outcome(one: _Running) -> Outcome:
     code = one.process.returncode
     if code == 0:
         return read_outcome(one.cell.folder)
-    lines = one.log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    path = log_path(one.cell)
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = f"killed by signal {-code}" if code < 0 else (lines[-1] if lines else f"exit {code}")
-    return {"status": "failed", "error": reason, "log": str(one.log_path)}
+    return {"status": "failed", "error": reason, "log": str(path)}
 
 
 def _stop(running: Sequence[_Running]) -> None:

@@ -36,12 +36,6 @@ def make_report(config: CompareConfig, rows: Sequence[Row], command: str) -> str
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def reference_methods(config: CompareConfig, rows: Sequence[Row]) -> list[str]:
-    """Return the methods of the reference objective: one, or one for each point of the grid."""
-    label = config.reference_label
-    return list(dict.fromkeys(method_of(row) for row in rows if row["objective"] == label))
-
-
 def _returns(config: CompareConfig, table: Table) -> str:
     lines = []
     for method in table.methods:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbrl_bilevel.config.compare import CompareConfig
+from mbrl_bilevel.experiments.compare.cells import method_label
 
 Row = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ class Table:
 
 def method_of(row: Row) -> str:
     """Return what a row's method is called: its objective, and the grid's values."""
-    return ", ".join([row["objective"], *(f"{key}={value}" for key, value in row["axes"].items())])
+    return method_label(row["objective"], row["axes"])
 
 
 def make_table(config: CompareConfig, rows: Sequence[Row]) -> Table:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel.errors import ConfigError, MBRLError
-from mbrl_bilevel.experiments.compare.cell_run import Outcome
+from mbrl_bilevel.experiments.compare.cell_run import PATIENCE_S, Outcome
 from mbrl_bilevel.experiments.compare.cells import Cell
 from mbrl_bilevel.experiments.compare.progress import CompareProgress
 
 WAIT_S = 0.5
-PATIENCE_S = 120.0
-"""What stopping cells may take to write their checkpoints."""
 STOPPED = "stopped"
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
