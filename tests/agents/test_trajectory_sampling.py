@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mbrl_agents.planning import Propagation, TerminalValue, TrajectorySampler
+from mbrl_agents.planning import Propagation, TerminalValue, TrajectorySampler, scoring
 from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec
@@ -107,8 +107,22 @@ def parents(model: RevealingModel, propagation: Propagation, t: int) -> list[int
     return [p for (p,) in found]
 
 
+class ValueOfPosition:
+    """What is worth ten times its position."""
+
+    discount = 0.9
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        return 10 * obs[..., 1]
+
+
 def plain_returns(
-    obs: Tensor, plans: Tensor, model: RevealingModel, propagation: Propagation
+    obs: Tensor,
+    plans: Tensor,
+    model: RevealingModel,
+    propagation: Propagation,
+    *,
+    with_value: bool = False,
 ) -> Tensor:
     """Means of the particles' returns, one number at a time.
 
@@ -120,6 +134,7 @@ def plain_returns(
     lineage = [list(range(num_particles))]
     lineage += [parents(model, propagation, t) for t in range(1, horizon)]
     returns = torch.zeros(num_obs, num_plans)
+    discount = ValueOfPosition.discount if with_value else 1.0
     for b in range(num_obs):
         for c in range(num_plans):
             particles = [(0.0, obs[b, 1].item(), 0.0, True) for _ in range(num_particles)]
@@ -134,31 +149,39 @@ def plain_returns(
                     next_trail, next_position = 10 * trail + member, position + action + shock
                     if alive:
                         # Actions reach the reward in the environment's units, twice the features.
-                        total += position - 2 * action + 0.3 * next_position + member
+                        gain = position - 2 * action + 0.3 * next_position + member
+                        total += discount**t * gain
                     alive = alive and not next_position > 1.0
                     moved.append((next_trail, next_position, total, alive))
                 particles = moved
-            returns[b, c] = sum(total for _, _, total, _ in particles) / num_particles
+            ends = [
+                total + (discount**horizon * 10 * position if with_value and alive else 0.0)
+                for _, position, total, alive in particles
+            ]
+            returns[b, c] = sum(ends) / num_particles
     return returns
 
 
 @pytest.mark.parametrize("propagation", PROPAGATIONS)
 @pytest.mark.parametrize("num_particles", [1, 2, 3, 6, 7])
-def test_returns_are_those_of_a_plain_loop(propagation: Propagation, num_particles: int) -> None:
+@pytest.mark.parametrize("steps_at_a_time", [1, 2, HORIZON])
+@pytest.mark.parametrize("with_value", [False, True])
+def test_returns_are_those_of_a_plain_loop(
+    propagation: Propagation,
+    num_particles: int,
+    steps_at_a_time: int,
+    with_value: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Six plans of two numbers for each particle.
+    monkeypatch.setattr(scoring, "BLOCK_NUMBERS", steps_at_a_time * num_particles * 12)
     model = box_model()
     obs, plans = start_and_plans()
-    returns = sampler(model, num_particles, propagation).returns(obs, plans, generator())
-    expected = plain_returns(obs, plans, model, propagation)
+    judge = sampler(model, num_particles, propagation)
+    judge.terminal_value = cast(TerminalValue, ValueOfPosition()) if with_value else None
+    returns = judge.returns(obs, plans, generator())
+    expected = plain_returns(obs, plans, model, propagation, with_value=with_value)
     torch.testing.assert_close(returns, expected)
-
-
-class ValueOfPosition:
-    """What is worth ten times its position."""
-
-    discount = 0.9
-
-    def __call__(self, obs: Tensor) -> Tensor:
-        return 10 * obs[..., 1]
 
 
 def test_a_terminal_value_counts_for_plans_that_do_not_end_and_discounts_rewards() -> None:
@@ -363,7 +386,7 @@ def test_learned_reward_and_termination_replace_the_exact_ones() -> None:
     # 0 + 0.2 + 0.4, the third step arrives beyond 0.5.
     torch.testing.assert_close(returns, torch.tensor([[0.6]]))
     # The classifier takes features, not the environment's units.
-    assert seen == pytest.approx([0.2] * HORIZON)
+    assert seen == pytest.approx([0.2])
 
 
 def test_without_any_termination_all_steps_count() -> None:

@@ -118,20 +118,20 @@ class TerminalValueConfig(StrictConfig):
         default=0.99, description="weight of a reward one step later, in the plan too"
     )
     lr: PositiveFloat = Field(default=1e-3, description="learning rate of Adam")
-    batch_size: PositiveInt = Field(default=256, description="transitions in an update")
+    batch_size: PositiveInt = Field(default=256, description="states in an update")
     num_rounds: PositiveInt = Field(
-        default=10, description="rounds of fitted value iteration after a fit of the model"
+        default=60, description="rounds of value iteration after a fit of the model"
     )
-    num_updates: PositiveInt = Field(default=50, description="updates in a round")
+    num_updates: PositiveInt = Field(default=5, description="updates in a round")
     num_states: PositiveInt = Field(
-        default=512, description="recorded states that a round takes, at most"
+        default=128, description="walkers in the model, at most one for each recorded state"
     )
     improvement: Fraction = Field(
         default=0.5,
-        description="0 values the recorded actions, 1 the best that the model knows",
+        description="how often the policy that is valued takes the best of num_actions, else any",
     )
     num_actions: PositiveInt = Field(
-        default=16, description="random actions that the best one is looked for among"
+        default=8, description="random actions that the best one is looked for among"
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mbrl_agents.outcomes import Outcomes
+from mbrl_agents.planning.scoring import Score
 from mbrl_agents.planning.terminal_value import Imagined, TerminalValue
 from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics import DynamicsModel, MemberModels
@@ -75,33 +76,25 @@ class TrajectorySampler:
         batch_size, num_plans, horizon, _ = plans.shape
         start = obs[:, None, :].expand(-1, num_plans, -1).reshape(1, batch_size * num_plans, -1)
         actions = plans.reshape(batch_size * num_plans, horizon, -1)
-        total = torch.zeros(self.num_particles, batch_size * num_plans, device=obs.device)
-        alive: Tensor | None = None  # before anything has ended
         current = start.expand(self.num_particles, -1, -1)
         moving = self._moving(generator)
         noise = self._noise(horizon, generator)
         discount = 1.0 if self.terminal_value is None else self.terminal_value.discount
+        score = Score(self.outcomes, self.model.termination, discount)
+        shuffles = self.propagation == "ts1"
+        particles = torch.arange(self.num_particles, device=obs.device) if shuffles else None
         for t in range(horizon):
-            if self.propagation == "ts1" and t > 0:
+            if particles is not None and t > 0:
                 order = self._shuffled(self.num_particles, generator)
-                current = current[order]
-                alive = None if alive is None else alive[order]
+                current, particles = current[order], particles[order]
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
             next_obs, reward = moving.step(current, action, step_noise)
-            gain = self.outcomes.reward(current, action, next_obs, reward)
-            if self.terminal_value is not None:
-                gain = discount**t * gain
-            # Not a product: what a model predicts beyond the end may be nan.
-            total += gain if alive is None else torch.where(alive, gain, 0.0)
-            ended = self.outcomes.terminated(current, action, next_obs, self.model.termination)
-            if ended is not None:
-                alive = ~ended if alive is None else alive & ~ended
+            score.add(current, action, next_obs, reward, particles)
             current = next_obs
-        if self.terminal_value is not None:
-            beyond = discount**horizon * self.terminal_value(current)
-            total += beyond if alive is None else torch.where(alive, beyond, 0.0)
-        return total.mean(dim=0).reshape(batch_size, num_plans)
+        beyond = None if self.terminal_value is None else self.terminal_value(current)
+        # A reward function of one's own may return other floats than the model has.
+        return score.mean(beyond, particles).float().reshape(batch_size, num_plans)
 
     @torch.no_grad()
     def imagine(self, obs: Tensor, actions: Tensor) -> Imagined:
