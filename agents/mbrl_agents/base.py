@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import gymnasium as gym
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.environments import flatten_observations, make_env
 from mbrl_bilevel.errors import ConfigError
+from mbrl_bilevel.evaluation import what_matters
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
@@ -255,6 +257,23 @@ class ModelBasedAgent(ABC):
         plan = self.codec.encode(self.codec.flatten(actions))
         generator = torch.Generator().manual_seed(self.seed)
         return self.sampler.trajectories(start, plan, generator).cpu().numpy()
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """Return what to log with an evaluation: its episodes say it all."""
+        return {}
+
+    def figures(self) -> dict[str, Figure]:
+        """Return a picture of which dimensions matter for the return, if the objective asks."""
+        shares, decay = self.model.objective.relevance, self.trainer.outer.decay
+        if self.num_fits == 0 or (shares is None and decay is None):
+            return {}
+        return {
+            "what_matters": what_matters(
+                None if shares is None else shares.cpu().numpy(),
+                None if decay is None else decay.input_rates.cpu().numpy(),
+                self.model.obs_size,
+            )
+        }
 
     @torch.no_grad()
     def predict_next_obs(

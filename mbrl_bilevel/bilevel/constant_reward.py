@@ -46,6 +46,10 @@ class ConstantRewardBilevel(Objective):
             target_size, structure, initial=config.temperature / 2, num_members=ensemble_size
         )
 
+    @property
+    def relevance(self) -> Tensor | None:
+        return None if self.return_horizon is None else self.task.share
+
     def set_relevance(self, share: Tensor) -> None:
         self.task.follow(share)
 

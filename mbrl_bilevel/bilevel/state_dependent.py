@@ -46,6 +46,10 @@ class StateDependentBilevel(Objective):
         self.return_horizon = config.return_horizon if config.outer == "return" else None
         self.task = TaskReward(target_size)
 
+    @property
+    def relevance(self) -> Tensor | None:
+        return None if self.return_horizon is None else self.task.share
+
     def set_relevance(self, share: Tensor) -> None:
         self.task.follow(share)
 

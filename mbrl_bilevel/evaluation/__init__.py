@@ -38,6 +38,7 @@ from mbrl_bilevel.evaluation.plots import (
 )
 from mbrl_bilevel.evaluation.rendering import needs_mujoco, prepare_headless_rendering
 from mbrl_bilevel.evaluation.video import write_mp4
+from mbrl_bilevel.evaluation.what_matters import what_matters
 
 __all__ = [
     "BatchState",
@@ -68,5 +69,6 @@ __all__ = [
     "save_figure",
     "summarise",
     "trajectory",
+    "what_matters",
     "write_mp4",
 ]

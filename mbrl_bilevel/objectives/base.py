@@ -60,6 +60,11 @@ class Objective(nn.Module):
     log_var_head_is_reward: bool = False
     """Whether the network's log-variance head is solved for on held-out data in the end."""
 
+    @property
+    def relevance(self) -> Tensor | None:
+        """Each dimension's share in the error of the return, `[D]`; None: it is not asked for."""
+        return None
+
     def set_relevance(self, share: Tensor) -> None:
         """Take over each dimension's share in the error of the return, `[D]`, which add up to one.
 

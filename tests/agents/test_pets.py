@@ -14,7 +14,7 @@ from mbrl_agents import PETS, Callback
 from mbrl_bilevel.errors import ConfigError, EnvError
 from mbrl_bilevel.runs import capture_rng_state
 from mbrl_bilevel.types import Agent
-from tests.agents.small import SpacesEnv, assert_identical, differ, small_pets
+from tests.agents.small import SMALL_MODEL, SpacesEnv, assert_identical, differ, small_pets
 
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
@@ -188,7 +188,7 @@ def test_functions_of_ones_own_are_planned_with() -> None:
     assert agent.model.termination is None
     for action in seen.values():
         assert action.dtype == torch.int64
-        assert action.shape[0] == 3  # particles
+        assert action.shape[:2] == (4, 3)  # steps and particles
 
 
 def test_a_wrong_reward_warns_at_the_first_fit() -> None:
@@ -255,3 +255,25 @@ def test_a_nan_of_the_environment_ends_learning() -> None:
         EnvError, match=r"^Pendulum-v1, episode 0, step 0: step returned reward nan"
     ):
         agent.learn(5)
+
+
+def test_a_bilevel_agent_shows_what_matters() -> None:
+    agent = small_pets()
+    assert agent.figures() == {}
+    upper, lower = agent.learn(40).figures()["what_matters"].axes
+    shares = [bar.get_height() for bar in upper.patches]
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(1)
+    decays = [bar.get_height() for bar in lower.patches]
+    assert agent.trainer.outer.decay is not None
+    assert decays == pytest.approx(agent.trainer.outer.decay.input_rates.tolist())
+
+
+def test_what_an_objective_does_not_learn_is_not_shown() -> None:
+    assert small_pets(objective="nll").learn(40).figures() == {}
+    likelihood = {"name": "bilevel", "outer": "likelihood"}
+    learned = {**SMALL_MODEL, "weight_decay": "learned"}
+    (axes,) = (
+        small_pets(objective=likelihood, model=learned).learn(40).figures()["what_matters"].axes
+    )
+    assert len(axes.patches) == 4  # three observations and an action
