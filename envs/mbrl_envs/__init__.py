@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-from mbrl_envs.distractors import BASES, Distractors
+from mbrl_envs.distractors import DISTRACTED, Distractors
 from mbrl_envs.tasks import register_task
 
 __all__ = ["ENVIRONMENTS", "Distractors", "register_task"]
@@ -35,7 +35,7 @@ for env_id, entry_point in ENVIRONMENTS.items():
             max_episode_steps=200 if vector_entry_point is None else None,
         )
 
-for env_id, base_id in BASES.items():
+for env_id, (base_id, _) in DISTRACTED.items():
     if env_id not in gym.registry:
         gym.register(
             id=env_id,

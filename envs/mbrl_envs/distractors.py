@@ -111,13 +111,13 @@ class Distractors(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observed.astype(self.observation_space.dtype)
 
 
-BASES = {
-    "CartPoleSwingUpDistractors-v0": "CartPoleSwingUp-v0",
-    "PendulumDistractors-v0": "Pendulum-v1",
-    "InvertedPendulumDistractors-v0": "InvertedPendulum-v5",
-    "ReacherDistractors-v0": "Reacher-v5",
+DISTRACTED = {
+    "CartPoleSwingUpDistractors-v0": ("CartPoleSwingUp-v0", 5),
+    "InvertedPendulumDistractors-v0": ("InvertedPendulum-v5", 4),
+    "PendulumDistractors-v0": ("Pendulum-v1", 3),
+    "ReacherDistractors-v0": ("Reacher-v5", 10),
 }
-"""Environments with distractors by id, and what they are made of."""
+"""Ids, what they are made of, and how many dimensions that observes."""
 SETTINGS = ("num_distractors", "kind", "noise_std", "obs_noise", "matrix_seed")
 
 

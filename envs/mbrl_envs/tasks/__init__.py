@@ -5,6 +5,7 @@ with environments of their own list their tasks through the entry point group
 `mbrl_bilevel.tasks`, as this one does with `list_tasks`.
 """
 
+from mbrl_envs.distractors import DISTRACTED
 from mbrl_envs.tasks import (
     ant,
     cartpole_swingup,
@@ -86,14 +87,6 @@ register_task(
 
 
 # With distractors behind them, the same functions of the dimensions that matter.
-DISTRACTED = {
-    "CartPoleSwingUpDistractors-v0": ("CartPoleSwingUp-v0", 5),
-    "InvertedPendulumDistractors-v0": ("InvertedPendulum-v5", 4),
-    "PendulumDistractors-v0": ("Pendulum-v1", 3),
-    "ReacherDistractors-v0": ("Reacher-v5", 10),
-}
-"""What they are made of, and how many dimensions that observes, by id."""
-
 for distracted_id, (base_id, base_size) in DISTRACTED.items():
     (original,) = (task for task in list_tasks() if task.env_id == base_id)
     register_task(
