@@ -26,7 +26,7 @@ train: $(RUNTIME) ## train an agent; CONFIG=pets_pendulum SEED=0
 	$(BIN)/mbrl-bilevel train $(CONFIG) --seed $(SEED)
 
 test: lint type ## check style and types, then run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: $(DEV) ## check the style
 	$(BIN)/ruff check .

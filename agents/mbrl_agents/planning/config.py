@@ -8,6 +8,7 @@ from mbrl_bilevel.config import Precision
 from mbrl_bilevel.config.base import (
     Fraction,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     StrictConfig,
@@ -120,18 +121,21 @@ class TerminalValueConfig(StrictConfig):
     lr: PositiveFloat = Field(default=1e-3, description="learning rate of Adam")
     batch_size: PositiveInt = Field(default=256, description="states in an update")
     num_rounds: PositiveInt = Field(
-        default=60, description="rounds of value iteration after a fit of the model"
+        default=10, description="rounds of fitted value iteration after a fit of the model"
     )
-    num_updates: PositiveInt = Field(default=5, description="updates in a round")
+    num_updates: PositiveInt = Field(default=50, description="updates in a round")
     num_states: PositiveInt = Field(
-        default=128, description="walkers in the model, at most one for each recorded state"
+        default=512, description="recorded states that a round takes, at most"
+    )
+    num_walkers: NonNegativeInt = Field(
+        default=0, description="states beside them that walk in the model, a step a round"
     )
     improvement: Fraction = Field(
         default=0.5,
-        description="how often the policy that is valued takes the best of num_actions, else any",
+        description="0 values the recorded (of walkers: random) actions, 1 the best of num_actions",
     )
     num_actions: PositiveInt = Field(
-        default=8, description="random actions that the best one is looked for among"
+        default=16, description="random actions that the best one is looked for among"
     )
 
 

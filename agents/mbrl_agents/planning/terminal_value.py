@@ -1,7 +1,6 @@
 """What a state is worth at the end of a plan: rewards beyond the horizon."""
 
 import itertools
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
 
 NUM_MEMBERS = 5
 HIDDEN_SIZE = 64
-ROUNDS_KEPT = 4
 RESTARTS = 0.02
 """Share of the walkers that begin anew in a round, besides those whose episode ends."""
 
@@ -41,25 +39,28 @@ ImagineFn = Callable[[Tensor, int, torch.Generator], Imagined]
 
 
 class TerminalValue(nn.Module):
-    """The discounted return from a state on, learned by walking in the model.
+    """The discounted return from a state on, learned from recorded states and in the model.
 
-    Fitted value iteration along the way. Walkers begin in recorded states. In each round K random
-    actions are imagined in the walkers' states, an ensemble of networks regresses on what these are
-    worth, V being the last round's mean of members and
-    `q(a) = mean of models (reward + discount * (1 - terminated) * V(next_obs))`:
+    Fitted value iteration: round by round an ensemble regresses on one-step targets, V being the
+    last round's mean of members and `q = reward + discount * (1 - terminated) * V(next_obs)`:
 
-        target = improvement * max_a q(a) + (1 - improvement) * mean_a q(a)
+        target = (1 - improvement) * q_base + improvement * max(q_base, max_a q_model(a))
 
-    and then each walker takes the best action with probability `improvement`, else any. So V is the
-    return of a policy that is right now and then only. A perfect one is worth the same wherever it
-    can still be saved, and would tell plans apart at that edge alone; of this one, more is left the
-    further away the edge is. Walking leads to states, of falls and of recoveries, that no recorded
-    episode has met.
+    with a of K random actions. In recorded states `q_base` is that of the recorded action. Recorded
+    actions alone would hold the failures of early episodes against the states that they began in;
+    the model's best actions alone would trust it where it is wrong. A truncated episode goes on in
+    the targets, a terminated one is worth nothing more.
+
+    Walkers, if there are any, begin in recorded states and take a step of the model in each round:
+    with probability `improvement` the best of the K actions, else any, whose mean is their
+    `q_base`. They meet the falls and the recoveries that no recorded episode has met.
 
     Added at the end of a plan it makes a finite horizon look further (Lowrey et al., "Plan Online,
     Learn Offline", 2019): without it, whatever pays the same within the horizon is all one to a
-    planner. Members differ in their initial weights; the lowest of them is what a state is worth to
-    the planner, so that states far from all that was met do not look good by accident.
+    planner.
+
+    Members differ in their initial weights; the lowest of them is what a state is worth to the
+    planner, so that states far from all data do not look good by accident.
 
     Args:
         obs_size: D_obs.
@@ -102,28 +103,35 @@ class TerminalValue(nn.Module):
     def fit(
         self, transitions: Transitions, imagine: ImagineFn, generator: torch.Generator
     ) -> dict[str, float]:
-        """Fit to the model, going on from the last fit; return what to log.
+        """Fit to transitions `[N, ...]`, going on from the last fit; return what to log.
 
         Args:
-            transitions: All that is recorded, `[N, ...]`: where walkers begin, and how large
-                rewards are.
+            transitions: All that is recorded.
             imagine: The model.
             generator: Of states, actions and batches; on the CPU.
         """
-        recorded = torch.as_tensor(transitions.obs, device=self.mean.device)
-        self.normalizer.fit(recorded)
-        self._set_bounds(torch.as_tensor(transitions.rewards, device=self.mean.device))
-        walkers = _drawn(recorded, self.config.num_states, generator)
-        # The last rounds' states are learned on too: one round's are few.
-        met: deque[tuple[Tensor, Tensor]] = deque(maxlen=ROUNDS_KEPT)
+        recorded = _Recorded.of(transitions, self.mean.device)
+        self.normalizer.fit(recorded.obs)
+        self._set_bounds(recorded.rewards)
+        walkers = recorded.sample(self.config.num_walkers, generator).obs
         loss = self.mean
         for _ in range(self.config.num_rounds):
-            imagined = imagine(walkers, self.config.num_actions, generator)
-            worth = self._worth(imagined)
-            met.append((walkers, self._targets(worth)))
-            states, targets = map(torch.cat, zip(*met, strict=True))
-            loss = self._regress(states, targets, generator)
-            walkers = self._walk(imagined, worth, recorded, generator)
+            states = recorded.sample(self.config.num_states, generator)
+            obs, targets = torch.cat([states.obs, walkers]), self._recorded_worth(states)
+            if self.config.improvement > 0 or len(walkers):
+                imagined = imagine(obs, self.config.num_actions, generator)
+                worth = self._worth(imagined)
+                targets = self._improved(targets, worth)
+                walkers = self._walk(imagined, worth, walkers, recorded, generator)
+            self._rescale(targets)
+            for _ in range(self.config.num_updates):
+                batch = torch.randint(len(targets), (self.config.batch_size,), generator=generator)
+                rows = batch.to(targets.device)
+                errors = (self._members(obs[rows]) - targets[rows]) / self.std
+                loss = errors.square().mean()
+                self.optimizer.zero_grad(set_to_none=True)
+                (NUM_MEMBERS * loss).backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
         return {"value/mean": self.mean.item(), "value/loss": loss.item()}
 
     def training_state(self) -> dict[str, Any]:
@@ -136,44 +144,45 @@ class TerminalValue(nn.Module):
         self.optimizer.load_state_dict(state["optimizer"])
 
     @torch.no_grad()
+    def _recorded_worth(self, states: "_Recorded") -> Tensor:
+        """Return what recorded actions were worth, `[N]`."""
+        following = self._mean_value(states.next_obs).where(states.goes_on, 0.0)
+        return states.rewards + self.discount * following
+
+    @torch.no_grad()
     def _worth(self, imagined: Imagined) -> Tensor:
         """Return what actions are worth in the mean of the models, `[K, N]`."""
         following = self._mean_value(imagined.next_obs).where(~imagined.terminated, 0.0)
         return (imagined.rewards + self.discount * following).mean(dim=0)
 
-    def _targets(self, worth: Tensor) -> Tensor:
-        """Return what states are worth, `[N]`, from actions' `[K, N]`."""
-        return worth.mean(dim=0).lerp(worth.amax(dim=0), self.config.improvement)
-
-    def _regress(self, obs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-        """Update the members towards targets `[N]` of states `[N, D_obs]`; return the last loss."""
-        self._rescale(targets)
-        loss = self.mean
-        for _ in range(self.config.num_updates):
-            drawn = torch.randint(len(targets), (self.config.batch_size,), generator=generator)
-            rows = drawn.to(targets.device)
-            errors = (self._members(obs[rows]) - targets[rows]) / self.std
-            loss = errors.square().mean()
-            self.optimizer.zero_grad(set_to_none=True)
-            (NUM_MEMBERS * loss).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-        return loss
+    def _improved(self, as_recorded: Tensor, worth: Tensor) -> Tensor:
+        """Return targets of recorded states, then walkers, `[N + W]`, by worths `[K, N + W]`."""
+        base = torch.cat([as_recorded, worth[:, len(as_recorded) :].mean(dim=0)])
+        return base.lerp(base.maximum(worth.amax(dim=0)), self.config.improvement)
 
     def _walk(
-        self, imagined: Imagined, worth: Tensor, recorded: Tensor, generator: torch.Generator
+        self,
+        imagined: Imagined,
+        worth: Tensor,
+        walkers: Tensor,
+        recorded: "_Recorded",
+        generator: torch.Generator,
     ) -> Tensor:
-        """Return where the walkers are next, `[N, D_obs]`: by one model each, or at a new start."""
-        num_models, num_actions, num_walkers = imagined.rewards.shape
-        device = worth.device
-        lucky = torch.rand(num_walkers, generator=generator).to(device) < self.config.improvement
-        any_action = torch.randint(num_actions, (num_walkers,), generator=generator).to(device)
-        action = torch.where(lucky, worth.argmax(dim=0), any_action)
-        model = torch.randint(num_models, (num_walkers,), generator=generator).to(device)
-        taken = model, action, torch.arange(num_walkers, device=device)
-        restarts = torch.rand(num_walkers, generator=generator).to(device) < RESTARTS
-        restarts |= imagined.terminated[taken]
-        rows = torch.randint(len(recorded), (num_walkers,), generator=generator).to(device)
-        return torch.where(restarts[:, None], recorded[rows], imagined.next_obs[taken])
+        """Return where the walkers are next, `[W, D_obs]`: by one model each, or at a new start."""
+        num_models, num_actions, num_states = imagined.rewards.shape
+        size, device = len(walkers), worth.device
+        if size == 0:
+            return walkers
+        columns = torch.arange(num_states - size, num_states, device=device)  # they come last
+        improves = torch.rand(size, generator=generator).to(device) < self.config.improvement
+        any_action = torch.randint(num_actions, (size,), generator=generator).to(device)
+        action = torch.where(improves, worth[:, columns].argmax(dim=0), any_action)
+        model = torch.randint(num_models, (size,), generator=generator).to(device)
+        restarts = torch.rand(size, generator=generator).to(device) < RESTARTS
+        moved = imagined.next_obs[model, action, columns]
+        restarts |= imagined.terminated[model, action, columns] | ~moved.isfinite().all(dim=-1)
+        starts = torch.randint(len(recorded.obs), (size,), generator=generator).to(device)
+        return torch.where(restarts[:, None], recorded.obs[starts], moved)
 
     def _mean_value(self, obs: Tensor) -> Tensor:
         """Return the bounded mean of the members' values, `[...]`, of `[..., D_obs]`."""
@@ -201,6 +210,27 @@ class TerminalValue(nn.Module):
         self.std.copy_(targets.std(correction=0).clamp_min(1e-6))
 
 
-def _drawn(obs: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Return `size` of the states `[N, D_obs]` without repetition, or all."""
-    return obs[torch.randperm(len(obs), generator=generator)[:size].to(obs.device)]
+@dataclass(frozen=True)
+class _Recorded:
+    """Transitions as tensors: obs and next_obs `[N, D_obs]`, the others `[N]`."""
+
+    obs: Tensor
+    rewards: Tensor
+    next_obs: Tensor
+    goes_on: Tensor
+
+    @classmethod
+    def of(cls, transitions: Transitions, device: torch.device) -> "_Recorded":
+        return cls(
+            torch.as_tensor(transitions.obs, device=device),
+            torch.as_tensor(transitions.rewards, device=device),
+            torch.as_tensor(transitions.next_obs, device=device),
+            ~torch.as_tensor(transitions.terminated, device=device),
+        )
+
+    def sample(self, size: int, generator: torch.Generator) -> "_Recorded":
+        """Return `size` of them without repetition, or all."""
+        rows = torch.randperm(len(self.obs), generator=generator)[:size].to(self.obs.device)
+        return _Recorded(
+            self.obs[rows], self.rewards[rows], self.next_obs[rows], self.goes_on[rows]
+        )
