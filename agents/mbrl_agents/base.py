@@ -16,7 +16,7 @@ from mbrl_agents.config import AgentConfig
 from mbrl_agents.interaction import Interaction
 from mbrl_agents.planning import TrajectorySampler
 from mbrl_agents.random_actions import random_features
-from mbrl_agents.saving import load_agent, restore_agent, save_agent
+from mbrl_agents.saving import SavesItself, load_agent
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_agents.task_functions import check_against_data, exact_functions
 from mbrl_bilevel.bilevel import make_objective
@@ -30,15 +30,13 @@ from mbrl_bilevel.evaluation import what_matters
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
-    load_checkpoint,
     resolve_device,
-    restore_rng_state,
     set_generator_state,
 )
 from mbrl_bilevel.types import RewardFn, TerminationFn
 
 
-class ModelBasedAgent(ABC):
+class ModelBasedAgent(SavesItself, ABC):
     """Acts, records, fits a model now and then, and improves with it: the outer loop of them all.
 
     An agent of its own says how it acts (`_act`, `predict`), what it does with a newly fitted model
@@ -130,21 +128,21 @@ class ModelBasedAgent(ABC):
     def _act(self) -> Tensor:
         """Return the action features `[1, A]` for `self.interaction.obs`, while learning."""
 
-    def _begin_episode(self) -> None:  # noqa: B027
+    def _begin_episode(self) -> None:
         """Prepare for a new episode."""
 
     def _after_fit(self) -> dict[str, float]:
         """Use the newly fitted model; return what to log."""
         return {}
 
-    def _after_step(self) -> None:  # noqa: B027
+    def _after_step(self) -> None:
         """Learn after each environment step, from the first fit on."""
 
     def _own_state(self) -> dict[str, Any]:
         """Return what `_load_own_state` needs, beside what all agents store."""
         return {}
 
-    def _load_own_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `_own_state` returned."""
 
     def _make_sampler(self) -> TrajectorySampler:
@@ -204,10 +202,6 @@ class ModelBasedAgent(ABC):
         self.num_fits += 1
         return metrics | self._after_fit()
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole agent, replay buffer and optimisers included, to the folder `path`."""
-        save_agent(self, Path(path))
-
     @classmethod
     def load(
         cls,
@@ -233,16 +227,6 @@ class ModelBasedAgent(ABC):
         return load_agent(
             cls, Path(path), env, device=device, reward_fn=reward_fn, termination_fn=termination_fn
         )
-
-    def restore(self, path: str | Path) -> None:
-        """Go on, in place, from what was saved to `path`; the global generators too.
-
-        Raises:
-            CheckpointError: If the folder is damaged, or of an agent with other settings.
-        """
-        saved = load_checkpoint(Path(path))
-        restore_agent(self, saved, Path(path))
-        restore_rng_state(saved["global_rng"])
 
     def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
         """Return what the model expects of an action sequence: `[P, H + 1, D_obs]`.

@@ -15,7 +15,7 @@ from mbrl_agents.config import OracleConfig
 from mbrl_agents.interaction import Interaction
 from mbrl_agents.last_observation import LastObservation
 from mbrl_agents.planning import PlannerState, make_planner
-from mbrl_agents.saving import load_agent, restore_agent, save_agent
+from mbrl_agents.saving import SavesItself, load_agent
 from mbrl_agents.settings import agent_settings, model_settings, objective_settings
 from mbrl_agents.simulator import Simulator, Snapshot, check_step
 from mbrl_bilevel.callbacks import Callback
@@ -26,8 +26,6 @@ from mbrl_bilevel.errors import ConfigError, EnvError
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
-    load_checkpoint,
-    restore_rng_state,
     set_generator_state,
 )
 
@@ -50,7 +48,7 @@ class OracleState:
         return OracleState(envs, self.planner.select(indices))
 
 
-class Oracle:
+class Oracle(SavesItself):
     """Plans on the true simulator: the upper limit of what planning in a model can reach.
 
     Nothing is learned, and nothing predicted: each plan is tried out in a copy of the environment,
@@ -179,10 +177,6 @@ class Oracle:
                 break
         return self
 
-    def save(self, path: str | Path) -> None:
-        """Write the agent, and where its episode is, to the folder `path`."""
-        save_agent(self, Path(path))
-
     @classmethod
     def load(cls, path: str | Path, env: gym.Env[Any, Any] | str | None = None) -> Self:
         """Return the agent that was saved to `path`; it goes on as if it had never stopped.
@@ -195,16 +189,6 @@ class Oracle:
             CheckpointError: If the folder is missing, damaged, or of another environment.
         """
         return load_agent(cls, Path(path), env)
-
-    def restore(self, path: str | Path) -> None:
-        """Go on, in place, from what was saved to `path`; the global generators too.
-
-        Raises:
-            CheckpointError: If the folder is damaged, or of an agent with other settings.
-        """
-        saved = load_checkpoint(Path(path))
-        restore_agent(self, saved, Path(path))
-        restore_rng_state(saved["global_rng"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that acting goes on from, as nested plain values and tensors."""

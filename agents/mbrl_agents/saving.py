@@ -10,7 +10,12 @@ from mbrl_agents.settings import EnsembleSections, agent_settings, section_setti
 from mbrl_bilevel.config import StrictConfig
 from mbrl_bilevel.environments import full_env_id, make_env
 from mbrl_bilevel.errors import CheckpointError, ConfigError
-from mbrl_bilevel.runs import capture_rng_state, load_checkpoint, save_checkpoint
+from mbrl_bilevel.runs import (
+    capture_rng_state,
+    load_checkpoint,
+    restore_rng_state,
+    save_checkpoint,
+)
 from mbrl_envs.tasks.compatibility import changing_wrappers
 
 
@@ -72,6 +77,24 @@ def save_agent(agent: SavedAgent, path: Path) -> None:
             "global_rng": capture_rng_state(),
         },
     )
+
+
+class SavesItself:
+    """`save` and `restore` of a `SavedAgent`, to inherit."""
+
+    def save(self: SavedAgent, path: str | Path) -> None:
+        """Write the whole agent, all that it has recorded included, to the folder `path`."""
+        save_agent(self, Path(path))
+
+    def restore(self: SavedAgent, path: str | Path) -> None:
+        """Go on, in place, from what was saved to `path`; the global generators too.
+
+        Raises:
+            CheckpointError: If the folder is damaged, or of an agent with other settings.
+        """
+        saved = load_checkpoint(Path(path))
+        restore_agent(self, saved, Path(path))
+        restore_rng_state(saved["global_rng"])
 
 
 def load_agent(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mbrl_agents.interaction import Interaction
-from mbrl_agents.saving import load_agent, restore_agent, save_agent
+from mbrl_agents.saving import SavesItself, load_agent
 from mbrl_agents.settings import agent_settings, section_settings
 from mbrl_agents.tabular.config import TabularAgentConfig
 from mbrl_agents.tabular.exploration import best_action
@@ -25,9 +25,7 @@ from mbrl_bilevel.errors import ConfigError
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
-    load_checkpoint,
     resolve_device,
-    restore_rng_state,
     set_generator_state,
 )
 from mbrl_envs.tabular.boards import board_of
@@ -35,7 +33,7 @@ from mbrl_envs.tabular.boards import board_of
 FloatArray = NDArray[np.float64]
 
 
-class TabularAgent(ABC):
+class TabularAgent(SavesItself, ABC):
     """Acts in a finite environment and learns a table of action values: the loop of them all.
 
     States and actions are counted from zero, whatever the spaces start at. An agent of its own says
@@ -118,7 +116,7 @@ class TabularAgent(ABC):
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `_own_state` returned."""
 
-    def _begin_episode(self, state: int) -> None:  # noqa: B027
+    def _begin_episode(self, state: int) -> None:
         """Prepare for a new episode."""
 
     def learn(self, total_timesteps: int, callback: Callback | None = None) -> Self:
@@ -195,10 +193,6 @@ class TabularAgent(ABC):
             ends = ended.all(axis=(0, 1)) & arrivals.any(axis=(0, 1))
         return {"values": value_figure(tables, board_of(self.env), ends)}
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole agent to the folder `path`."""
-        save_agent(self, Path(path))
-
     @classmethod
     def load(
         cls,
@@ -218,16 +212,6 @@ class TabularAgent(ABC):
             CheckpointError: If the folder is missing, damaged, or of another environment.
         """
         return load_agent(cls, Path(path), env, device=device)
-
-    def restore(self, path: str | Path) -> None:
-        """Go on, in place, from what was saved to `path`; the global generators too.
-
-        Raises:
-            CheckpointError: If the folder is damaged, or of an agent with other settings.
-        """
-        saved = load_checkpoint(Path(path))
-        restore_agent(self, saved, Path(path))
-        restore_rng_state(saved["global_rng"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning goes on from, as nested plain values and arrays."""
