@@ -1,6 +1,7 @@
 """Weight decay as an outer parameter: its hypergradient, what it finds, and that it goes on."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mbrl_bilevel.dynamics.learned_decay import (
     LOWEST_RATE,
     LearnedDecay,
 )
+from mbrl_bilevel.dynamics.outer_problem import TAILS, _within_tails
 from mbrl_bilevel.objectives import gaussian_nll
 from tests.dynamics.cases import BOX, CONFIGS, generator, linear_system, make_model, settings
 
@@ -142,6 +144,38 @@ def test_inputs_that_only_serve_to_memorise_are_switched_off() -> None:
         compared, compared_trainer = make(other[0], weight_decay=other[1])
         compared_trainer.fit(TRAINING, HELD_OUT, generator())
         assert relevant_error(model) < 0.6 * relevant_error(compared), other
+
+
+def with_contacts(data: Transitions, seed: int) -> Transitions:
+    """The same, but two steps in a hundred end somewhere else altogether."""
+    gen = generator(seed)
+    hit = (torch.rand(len(data.obs), generator=gen) < 0.02).numpy()
+    thrown = 20 * torch.randn(len(data.obs), 2, generator=gen).numpy()
+    hit[0] = True
+    next_obs = data.next_obs.copy()
+    next_obs[hit, :2] += thrown[hit]
+    return dataclasses.replace(data, next_obs=next_obs)
+
+
+def test_a_few_contacts_do_not_decide_which_inputs_are_kept() -> None:
+    _, trainer = make("bilevel", weight_decay="learned")
+    training, held_out = among_noise(300, 0), among_noise(100, 1)
+    trainer.fit(with_contacts(training, 5), with_contacts(held_out, 6), generator())
+    assert trainer.outer.decay is not None
+    rates = trainer.outer.decay.input_rates
+    assert rates[2:-1].tolist() == pytest.approx([HIGHEST_RATE] * NUM_NOISE)
+    assert torch.cat([rates[:2], rates[-1:]]).max() < 0.9 * HIGHEST_RATE
+
+
+def test_errors_within_the_tails_count_as_they_are() -> None:
+    errors = torch.randn(2, 1000, 3, generator=generator(), dtype=torch.float64)
+    mean = torch.randn(2, 1000, 3, generator=generator(1), dtype=torch.float64)
+    errors[:, 0] = 1e3
+    limited = _within_tails(mean, mean + errors) - mean
+    torch.testing.assert_close(limited[:, 1:], errors[:, 1:])
+    torch.testing.assert_close(
+        limited[:, 0], torch.full_like(errors[:, 0], TAILS), rtol=0.1, atol=0
+    )
 
 
 def test_rates_stay_within_their_bounds() -> None:
