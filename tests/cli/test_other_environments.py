@@ -55,7 +55,7 @@ def test_of_gymnasium(env_id: str, tmp_path: Path) -> None:
     frames = video_frames(run / "videos" / "final.mp4", 400, 600)
     assert len(frames) == result["eval_length_mean"] + 1
     plots = {path.stem for path in (run / "plots").iterdir()}
-    assert plots == {"calibration", "learning_curve", "trajectory"}
+    assert plots == {"calibration", "learning_curve", "trajectory", "what_matters"}
     assert final_state(run)["learns"] == {"reward": True, "termination": True}
 
 

@@ -27,6 +27,8 @@ from tests.cli.small import (
     video_frames,
 )
 
+PLOTS = ("calibration", "learning_curve", "trajectory", "what_matters")
+
 
 def test_a_run_leaves_what_was_agreed_and_nothing_else(finished_run: Path) -> None:
     names = {name for name, kind in snapshot(finished_run).items() if kind != "folder"}
@@ -43,6 +45,7 @@ def test_a_run_leaves_what_was_agreed_and_nothing_else(finished_run: Path) -> No
         "plots/calibration.png",
         "plots/learning_curve.png",
         "plots/trajectory.png",
+        "plots/what_matters.png",
         "videos/final.mp4",
     }
 
@@ -76,7 +79,7 @@ def test_tensorboard_gets_the_same_numbers(finished_run: Path) -> None:
         for tag in recorded.Tags()["scalars"]
     }
     assert found == expected
-    images = {f"plots/{name}" for name in ("calibration", "learning_curve", "trajectory")}
+    images = {f"plots/{name}" for name in PLOTS}
     assert set(recorded.Tags()["images"]) == images
 
 
@@ -102,7 +105,7 @@ def test_summary_says_what_was_run_and_what_came_out(finished_run: Path) -> None
     assert {"python", "torch", "numpy", "gymnasium", "mujoco"} <= content["versions"].keys()
 
 
-@pytest.mark.parametrize("name", ["calibration", "learning_curve", "trajectory"])
+@pytest.mark.parametrize("name", PLOTS)
 def test_plots_show_something(finished_run: Path, name: str) -> None:
     pixels = matplotlib.image.imread(finished_run / "plots" / f"{name}.png")
     assert min(pixels.shape[:2]) > 100
@@ -221,8 +224,4 @@ def test_every_shipped_configuration_trains(config: str, tmp_path: Path) -> None
     run = tmp_path / "run"
     assert train(run, config=config) == 0
     assert summary(run)["status"] == "completed"
-    assert {path.stem for path in (run / "plots").iterdir()} == {
-        "calibration",
-        "learning_curve",
-        "trajectory",
-    }
+    assert {path.stem for path in (run / "plots").iterdir()} == set(PLOTS)
