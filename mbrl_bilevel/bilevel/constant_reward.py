@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.bilevel.task_reward import TaskReward
+from mbrl_bilevel.bilevel.task_objective import TaskObjective
 from mbrl_bilevel.config import BilevelConfig
-from mbrl_bilevel.objectives import Objective
 from mbrl_bilevel.rewards import MahalanobisReward
 from mbrl_bilevel.rewards.mahalanobis import Structure
 from mbrl_bilevel.types import Gaussian
@@ -16,7 +15,7 @@ MAX_SOLVE_STEPS = 100
 """Outer steps of a solve at most; Newton's near the optimum, it takes far fewer."""
 
 
-class ConstantRewardBilevel(Objective):
+class ConstantRewardBilevel(TaskObjective):
     """A Mahalanobis reward for each member, and the descent of the outer problem.
 
     Held-out data enters the outer problem by the residuals' second moments alone; a subclass says
@@ -29,29 +28,16 @@ class ConstantRewardBilevel(Objective):
         structure: Of the reward's matrix U.
     """
 
-    name = "bilevel"
-
     def __init__(
         self, ensemble_size: int, target_size: int, config: BilevelConfig, structure: Structure
     ) -> None:
-        super().__init__()
-        self.temperature = config.temperature
-        self.natural_gradient = config.natural_gradient
+        super().__init__(target_size, config)
         self.outer_every = config.outer_every
         self.outer_lr = config.outer_lr
-        self.return_horizon = config.return_horizon if config.outer == "return" else None
-        self.task = TaskReward(target_size)
         # Starts at Sigma* = I: targets are normalised.
         self.reward = MahalanobisReward(
             target_size, structure, initial=config.temperature / 2, num_members=ensemble_size
         )
-
-    @property
-    def relevance(self) -> Tensor | None:
-        return None if self.return_horizon is None else self.task.share
-
-    def set_relevance(self, share: Tensor) -> None:
-        self.task.follow(share)
 
     @torch.no_grad()
     def outer_step(self, prediction: Gaussian, target: Tensor) -> dict[str, float]:

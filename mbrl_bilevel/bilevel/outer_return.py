@@ -123,16 +123,11 @@ class ValueEquivalence:
     of the recorded states are computed once: make another objective when `value_fn` has changed.
 
     Args:
-        model_fn: `(inner_params, x [B, D_x]) -> z [B, n]`.
+        model_fn, obs, actions, num_particles, step_fn, seed: As for `ReturnError`.
         head: A Gaussian head over D dimensions.
-        obs: `[N, k + 1, D]`.
-        actions: `[N, k, A]`.
         value_fn: V, held fixed: `obs [B, D] -> [B]`.
         last_only: Only t = k.
         normalise: Divide the error of each t by the variance of the recorded `V(s_nt)` over n.
-        num_particles: P. None: one particle that follows the mean, without noise.
-        step_fn: As for `ReturnError`.
-        seed: Of the noise.
 
     Raises:
         ConfigError: P or the head is impossible.

@@ -4,13 +4,12 @@ import math
 
 from torch import Tensor
 
-from mbrl_bilevel.bilevel.task_reward import TaskReward
-from mbrl_bilevel.config import BilevelConfig
-from mbrl_bilevel.objectives import Objective, differentiate_nll, gaussian_nll
+from mbrl_bilevel.bilevel.task_objective import TaskObjective
+from mbrl_bilevel.objectives import differentiate_nll, gaussian_nll
 from mbrl_bilevel.types import Gaussian
 
 
-class StateDependentBilevel(Objective):
+class StateDependentBilevel(TaskObjective):
     """Entropy-regularised policy gradient on the reward `-(y_hat - y)^T U(x) (y_hat - y)`.
 
     Inner problem, per sample, with the closed-form expectation of the reward:
@@ -33,25 +32,11 @@ class StateDependentBilevel(Objective):
     (Seitzer et al. 2022), derived from the other side.
 
     Args:
+        target_size: D.
         config: Temperature and natural-gradient exponent.
     """
 
-    name = "bilevel"
     log_var_head_is_reward = True
-
-    def __init__(self, target_size: int, config: BilevelConfig) -> None:
-        super().__init__()
-        self.temperature = config.temperature
-        self.natural_gradient = config.natural_gradient
-        self.return_horizon = config.return_horizon if config.outer == "return" else None
-        self.task = TaskReward(target_size)
-
-    @property
-    def relevance(self) -> Tensor | None:
-        return None if self.return_horizon is None else self.task.share
-
-    def set_relevance(self, share: Tensor) -> None:
-        self.task.follow(share)
 
     def loss(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return a loss with the gradients of both problems, `[E]`.

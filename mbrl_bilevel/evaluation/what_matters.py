@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,26 +24,24 @@ def what_matters(
     Raises:
         ValueError: Both are None.
     """
-    panels = [each for each in (shares, decays) if each is not None]
-    if not panels:
+    num_panels = (shares is not None) + (decays is not None)
+    if num_panels == 0:
         raise ValueError("neither shares nor decays")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, 0.8 + 2.4 * len(panels)), layout="constrained")
-        rows = iter(range(1, len(panels) + 1))
+        figure = Figure(figsize=(WIDTH_INCHES, 0.8 + 2.4 * num_panels), layout="constrained")
+        panels = figure.subplots(num_panels, squeeze=False)[:, 0]
         if shares is not None:
             rest = ", then reward" if len(shares) > obs_size else ""
-            axes = figure.add_subplot(len(panels), 1, next(rows))
-            axes.bar(np.arange(len(shares)), shares, color=_colors(len(shares), obs_size))
-            axes.axhline(1 / len(shares), color=GREY, linewidth=1.0, linestyle=":")
-            axes.set(
+            _bars(panels[0], shares, obs_size)
+            panels[0].axhline(1 / len(shares), color=GREY, linewidth=1.0, linestyle=":")
+            panels[0].set(
                 title="share in the error of the return (dotted: all alike)",
                 xlabel=f"predicted observation{rest}",
                 ylabel="share",
             )
         if decays is not None:
-            axes = figure.add_subplot(len(panels), 1, next(rows))
-            axes.bar(np.arange(len(decays)), decays, color=_colors(len(decays), obs_size))
-            axes.set(
+            _bars(panels[-1], decays, obs_size)
+            panels[-1].set(
                 title="weight decay of the inputs (high: switched off)",
                 xlabel="observation, then action",
                 ylabel="decay",
@@ -51,5 +50,7 @@ def what_matters(
     return figure
 
 
-def _colors(size: int, obs_size: int) -> list[str]:
-    return [BLUE if i < obs_size else ORANGE for i in range(size)]
+def _bars(axes: Axes, heights: NDArray[np.floating], obs_size: int) -> None:
+    """Draw a bar for each dimension, observations in another colour than what follows them."""
+    colors = [BLUE if i < obs_size else ORANGE for i in range(len(heights))]
+    axes.bar(np.arange(len(heights)), heights, color=colors)

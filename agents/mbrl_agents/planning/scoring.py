@@ -31,7 +31,7 @@ class Score:
         self._discount = discount
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
         self._learned: list[Tensor] = []
-        self._places: list[Tensor] = []
+        self._particles: list[Tensor] = []
         self._num_counted = 0
         self._total: Tensor | None = None
         self._alive: Tensor | None = None  # before anything has ended; particles in their order
@@ -57,7 +57,7 @@ class Score:
         if learned_reward is not None:
             self._learned.append(learned_reward)
         if particles is not None:
-            self._places.append(particles.argsort())
+            self._particles.append(particles)
         if len(self._steps) * obs.numel() >= BLOCK_NUMBERS:
             self._count()
 
@@ -95,13 +95,13 @@ class Score:
         mean = gain.mean(dim=1).sum(dim=0)
         self._total = mean if self._total is None else self._total + mean
         self._num_counted += len(obs)
-        self._steps, self._learned, self._places = [], [], []
+        self._steps, self._learned, self._particles = [], [], []
 
     def _until_the_end(self, gain: Tensor, ended: Tensor) -> Tensor:
         """Return gains `[T, P, N]` with those after a particle's end left out."""
-        if self._places:
-            places = torch.stack(self._places)[:, :, None].expand_as(gain)
-            gain, ended = gain.gather(1, places), ended.gather(1, places)
+        if self._particles:
+            rows = torch.stack(self._particles).argsort(dim=1)[:, :, None].expand_as(gain)
+            gain, ended = gain.gather(1, rows), ended.gather(1, rows)
         has_ended = ended.cumsum(dim=0) > 0
         alive = torch.cat([torch.ones_like(ended[:1]), ~has_ended[:-1]])
         if self._alive is not None:

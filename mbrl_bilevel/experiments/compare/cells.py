@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,10 +94,9 @@ def plan(config: CompareConfig, run_path: Path) -> list[Cell]:
         for objective in config.objectives
         for axes in points
     ]
-    folders = [cell.folder for cell in cells]
-    for cell in cells:
-        if folders.count(cell.folder) > 1:
-            raise ConfigError(f"two cells share the folder {cell.folder}: values of grid repeat")
+    for folder, count in Counter(cell.folder for cell in cells).items():
+        if count > 1:
+            raise ConfigError(f"two cells share the folder {folder}: values of grid repeat")
     return cells
 
 
