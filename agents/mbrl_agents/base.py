@@ -254,7 +254,7 @@ class ModelBasedAgent(SavesItself, ABC):
         return {
             "what_matters": what_matters(
                 None if shares is None else shares.cpu().numpy(),
-                None if decay is None else decay.input_rates.cpu().numpy(),
+                None if decay is None else decay.input_rates[: self.model.obs_size].cpu().numpy(),
                 self.model.obs_size,
             )
         }

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.tails import within_tails
 from mbrl_bilevel.bilevel.task_objective import TaskObjective
 from mbrl_bilevel.config import BilevelConfig
 from mbrl_bilevel.rewards import MahalanobisReward
@@ -34,6 +35,7 @@ class ConstantRewardBilevel(TaskObjective):
         super().__init__(target_size, config)
         self.outer_every = config.outer_every
         self.outer_lr = config.outer_lr
+        self.tails = config.tails
         # Starts at Sigma* = I: targets are normalised.
         self.reward = MahalanobisReward(
             target_size, structure, initial=config.temperature / 2, num_members=ensemble_size
@@ -55,7 +57,11 @@ class ConstantRewardBilevel(TaskObjective):
                 break
         return metrics
 
+    def _within_tails(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        return within_tails(prediction.mean, target, self.tails)
+
     def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
+        """Of the residuals within the tails."""
         raise NotImplementedError
 
     def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:

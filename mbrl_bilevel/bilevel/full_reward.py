@@ -57,6 +57,7 @@ class FullBilevel(ConstantRewardBilevel):
             weight = scale[:, None] * weight * scale
             # A common factor changes no optimum; this one keeps the scale of the loss at one.
             weight = weight / weight.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[:, None, None]
+        target = self._within_tails(prediction, target)
         return quadratic_loss(prediction, target, weight.to(prediction.mean.dtype))
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class FullBilevel(ConstantRewardBilevel):
         At `U* = (temperature / 2) S^{-1}` the NLL is `(D log(2 pi) + log det S + D) / 2`. What a
         dimension counts more or less than others for the task it does by its own variance.
         """
-        second_moment = residual_moment_matrix(prediction, target)
+        second_moment = self._second_moment(prediction, target)
         log_det: Tensor = torch.linalg.slogdet(second_moment).logabsdet
         variances = second_moment.diagonal(dim1=-2, dim2=-1)
         log_det = log_det + ((self.task.weights.double() - 1) * variances.log()).sum(dim=-1)
@@ -97,7 +98,7 @@ class FullBilevel(ConstantRewardBilevel):
         return gradient, (misfit / scale).item()
 
     def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
-        return residual_moment_matrix(prediction, target)
+        return residual_moment_matrix(prediction, self._within_tails(prediction, target))
 
     def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:
         gradient, residual = self.hypergradient(second_moment)

@@ -29,6 +29,11 @@ class Bilevel(ConstantRewardBilevel):
     negative log-likelihood of held-out data at that solution, minimised over U by the
     hypergradient (see `hypergradient`). All of it separately for each of the E members.
 
+    Errors beyond `config.tails` typical ones count linearly (see `within_tails`), in training and
+    held out. The mean is then Huber's location, E[y|x] where the noise is symmetric, and the
+    covariance that of what is typical: a model is not uncertain everywhere because of a few
+    contacts.
+
     Args:
         ensemble_size: E.
         target_size: D.
@@ -68,14 +73,15 @@ class Bilevel(ConstantRewardBilevel):
             weight = weight * self.task.weights
             # A common factor changes no optimum; this one keeps the scale of the loss at one.
             weight = weight / weight.mean(dim=-1, keepdim=True)
-        return ((prediction.mean - target).square() * weight).mean(dim=(1, 2))
+        error = prediction.mean - self._within_tails(prediction, target)
+        return (error.square() * weight).mean(dim=(1, 2))
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the held-out NLL per dimension with the reward re-solved for these means, `[E]`.
 
         At `U* = (temperature / 2) S^{-1}` the NLL is `(log(2 pi s^2) + 1) / 2` in each dimension.
         """
-        second_moment = residual_second_moment(prediction, target)
+        second_moment = self._second_moment(prediction, target)
         if self.reward.structure == "scalar":
             second_moment = second_moment.mean(dim=-1, keepdim=True)
         return 0.5 * (LOG_2PI + 1 + (self.task.weights * second_moment.log()).mean(dim=-1))
@@ -104,7 +110,7 @@ class Bilevel(ConstantRewardBilevel):
         return gradient, (misfit / scale).item()
 
     def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
-        return residual_second_moment(prediction, target)
+        return residual_second_moment(prediction, self._within_tails(prediction, target))
 
     def _step(self, second_moment: Tensor, lr: float) -> dict[str, float]:
         gradient, residual = self.hypergradient(second_moment)

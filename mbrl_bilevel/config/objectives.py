@@ -59,6 +59,11 @@ class BilevelConfig(StrictConfig):
         default=0.6,
         description="exponent: 0 weights errors by U, 1 gives the mean the gradient of MSE",
     )
+    tails: PositiveFloat | None = Field(
+        default=3.0,
+        description="with a constant U: errors beyond so many typical ones count linearly, instead "
+        "of quadratically; null: none does",
+    )
     outer: Literal["likelihood", "return"] = Field(
         default="return",
         description="what held-out data is to be predicted well for: all dimensions alike, or each "

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mbrl_bilevel.config.schema import FIXED_DECAY
+
 INITIAL_RATE = 1.0
+ACTION_RATE = FIXED_DECAY
 LOWEST_RATE, HIGHEST_RATE = 1e-3, 30.0
 """At a learning rate of 1e-3 the highest takes the weights of an input away in some 30 updates, the
 lowest leaves those of a layer alone."""
@@ -26,18 +29,25 @@ class LearnedDecay:
     rises where smaller weights would have predicted the held-out data better. (The truncated
     hypergradient of one step: the first term of the Neumann series of the implicit one.)
 
-    Groups are the weights that leave one input, in the first layer, and each further layer: an
-    input that only serves to remember the training data is switched off by itself. Members share
-    the rates, whose hypergradients are added up.
+    Groups are the weights that leave one observed dimension, in the first layer, and each further
+    layer: an input that only serves to remember the training data is switched off by itself.
+    Members share the rates, whose hypergradients are added up.
+
+    Actions are not asked about. An agent's recorded actions follow from the states they were taken
+    in: held-out data of the same agent is predicted as well without them, by a model that no plan
+    can be made with.
 
     Args:
         weights: Of the layers, `[E, in, out]` each; not biases.
+        num_observed: Inputs that have a rate of their own; those after them are actions.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
+    def __init__(self, weights: Sequence[nn.Parameter], num_observed: int) -> None:
         self._weights = list(weights)
+        self._num_observed = num_observed
         first = self._weights[0]
-        num_groups = first.shape[1] + len(self._weights) - 1
+        self._action_rates = first.new_full((first.shape[1] - num_observed,), ACTION_RATE).detach()
+        num_groups = num_observed + len(self._weights) - 1
         self.log_rates = first.new_full((num_groups,), math.log(INITIAL_RATE)).detach()
         self._mean = torch.zeros_like(self.log_rates)
         self._second_moment = torch.zeros_like(self.log_rates)
@@ -46,12 +56,12 @@ class LearnedDecay:
     @property
     def input_rates(self) -> Tensor:
         """One rate an input, `[D_x]`."""
-        return self.log_rates[: self._weights[0].shape[1]].exp()
+        return torch.cat([self.log_rates[: self._num_observed].exp(), self._action_rates])
 
     @property
     def layer_rates(self) -> Tensor:
         """One rate for each layer but the first."""
-        return self.log_rates[self._weights[0].shape[1] :].exp()
+        return self.log_rates[self._num_observed :].exp()
 
     @torch.no_grad()
     def shrink(self, lr: float) -> None:
@@ -72,7 +82,8 @@ class LearnedDecay:
             weight * gradient
             for weight, gradient in zip(self._weights, outer_gradients, strict=True)
         )
-        products = torch.cat([first.sum(dim=(0, 2)), *(each.sum()[None] for each in others)])
+        observed = first[:, : self._num_observed].sum(dim=(0, 2))
+        products = torch.cat([observed, *(each.sum()[None] for each in others)])
         return -self.log_rates.exp() * products
 
     @torch.no_grad()

@@ -17,10 +17,6 @@ OUTER_ROWS = 512
 """Held-out rows of an outer step, at most; solving the outer problem in the end takes all."""
 OUTER_EVERY = 10
 """Updates between two outer steps, of objectives that do not say."""
-TAILS = 10.0
-"""Typical standard deviations; a held-out error beyond counts as if it were there."""
-MEDIAN_TO_STD = 1.4826
-"""Of a Gaussian's absolute errors."""
 
 
 class OuterProblem:
@@ -46,7 +42,9 @@ class OuterProblem:
         rate = config.weight_decay
         if rate == "auto":
             rate = FIXED_DECAY if horizon is None else "learned"
-        self.decay = LearnedDecay(list(model.network.weights)) if rate == "learned" else None
+        self.decay = (
+            LearnedDecay(list(model.network.weights), model.obs_size) if rate == "learned" else None
+        )
         self.fixed_decay = 0.0 if rate == "learned" else float(rate)
         self.every: int | None = model.objective.outer_every
         if self.every is None and (self.decay is not None or self.relevance is not None):
@@ -77,7 +75,7 @@ class OuterProblem:
                 return objective.outer_step(model.network(x), y)
         with torch.enable_grad():
             prediction: Gaussian = model.network(x)
-            loss = objective.score(prediction, _within_tails(prediction.mean.detach(), y)).sum()
+            loss = objective.score(prediction, y).sum()
             gradients = torch.autograd.grad(loss, list(model.network.weights))
         metrics = self.decay.outer_step(gradients)
         detached = Gaussian(prediction.mean.detach(), prediction.log_var.detach())
@@ -91,17 +89,6 @@ class OuterProblem:
         """Restore what `state_dict` returned."""
         if self.decay is not None:
             self.decay.load_state_dict(state["decay"])
-
-
-def _within_tails(mean: Tensor, target: Tensor) -> Tensor:
-    """Return targets `[E, N, D]` no further from the means `[E, N, D]` than Gaussian errors get.
-
-    A few contacts, whose errors are a hundred times those of free motion, would otherwise decide
-    alone which inputs the model may keep: the gradient of this loss is Huber's (1964).
-    """
-    error = target - mean
-    scale = MEDIAN_TO_STD * error.abs().median(dim=1, keepdim=True).values
-    return mean + error.clamp(-TAILS * scale, TAILS * scale)
 
 
 def outer_rows(outer_step: int, num_held_out: int) -> slice:

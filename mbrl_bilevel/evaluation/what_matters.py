@@ -17,8 +17,7 @@ def what_matters(
     Args:
         shares: Of each predicted dimension in the error of the return, `[D]`, observations first,
             then the reward if it is learned; they add up to one. None: one panel fewer.
-        decays: Learned weight decay of each input, `[D_x]`, observations first, then action
-            features. None: one panel fewer.
+        decays: Learned weight decay of each observed input, `[D_obs]`. None: one panel fewer.
         obs_size: D_obs.
 
     Raises:
@@ -43,7 +42,7 @@ def what_matters(
             _bars(panels[-1], decays, obs_size)
             panels[-1].set(
                 title="weight decay of the inputs (high: switched off)",
-                xlabel="observation, then action",
+                xlabel="observation",
                 ylabel="decay",
                 yscale="log",
             )

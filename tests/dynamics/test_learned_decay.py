@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mbrl_bilevel.bilevel import make_objective
+from mbrl_bilevel.config import BilevelConfig, ObjectiveConfig
+from mbrl_bilevel.config.schema import FIXED_DECAY
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble
@@ -18,7 +20,6 @@ from mbrl_bilevel.dynamics.learned_decay import (
     LOWEST_RATE,
     LearnedDecay,
 )
-from mbrl_bilevel.dynamics.outer_problem import TAILS, _within_tails
 from mbrl_bilevel.objectives import gaussian_nll
 from tests.dynamics.cases import BOX, CONFIGS, generator, linear_system, make_model, settings
 
@@ -50,14 +51,18 @@ def paid_for_first_two(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     return next_obs[..., 0] - 2 * next_obs[..., 1].square() + action[..., 0]
 
 
-def make(objective: str, **changes: object) -> tuple[DynamicsModel, ModelTrainer]:
+def make(objective: str | ObjectiveConfig, **changes: object) -> tuple[DynamicsModel, ModelTrainer]:
     config = settings(hidden_sizes=[32, 32], num_updates=600, eval_every=50, **changes)
     size = TRAINING.obs.shape[1]
     model = DynamicsModel(
         size,
         ActionCodec(BOX),
         config,
-        make_objective(CONFIGS[objective], config.ensemble_size, size),
+        make_objective(
+            CONFIGS[objective] if isinstance(objective, str) else objective,
+            config.ensemble_size,
+            size,
+        ),
         learns_reward=False,
         learns_termination=False,
         generator=generator(),
@@ -77,7 +82,7 @@ def relevant_error(model: DynamicsModel) -> float:
 def test_the_hypergradient_is_the_derivative_of_the_loss_after_one_update() -> None:
     network = GaussianEnsemble(3, 2, 2, [5, 4], generator()).double()
     weights = list(network.weights)
-    decay = LearnedDecay(weights)
+    decay = LearnedDecay(weights, 2)
     decay.log_rates.copy_(torch.randn(len(decay.log_rates), generator=generator(3)))
     x = torch.randn(2, 7, 3, generator=generator(1), dtype=torch.float64)
     y = torch.randn(2, 7, 2, generator=generator(2), dtype=torch.float64)
@@ -86,7 +91,7 @@ def test_the_hypergradient_is_the_derivative_of_the_loss_after_one_update() -> N
 
     def updated(log_rates: Tensor) -> Tensor:
         """The outer loss after an update with these rates; the network stays there."""
-        rates = LearnedDecay(weights)
+        rates = LearnedDecay(weights, 2)
         rates.log_rates.copy_(log_rates)
         with torch.no_grad():
             for weight, start in zip(weights, before, strict=True):
@@ -115,7 +120,7 @@ def test_the_hypergradient_is_the_derivative_of_the_loss_after_one_update() -> N
 def test_shrinking_is_the_decay_of_adamw() -> None:
     weights = [nn.Parameter(torch.randn(2, 3, 4, generator=generator())) for _ in range(2)]
     others = [nn.Parameter(weight.detach().clone()) for weight in weights]
-    decay = LearnedDecay(weights)
+    decay = LearnedDecay(weights, 3)
     own = torch.optim.AdamW(weights, lr=LR, weight_decay=0.0)
     reference = torch.optim.AdamW(others, lr=LR, weight_decay=INITIAL_RATE)
     for step in range(3):
@@ -157,30 +162,33 @@ def with_contacts(data: Transitions, seed: int) -> Transitions:
     return dataclasses.replace(data, next_obs=next_obs)
 
 
-def test_a_few_contacts_do_not_decide_which_inputs_are_kept() -> None:
-    _, trainer = make("bilevel", weight_decay="learned")
+def test_a_few_contacts_do_not_decide_which_inputs_are_kept_nor_what_is_learned() -> None:
     training, held_out = among_noise(300, 0), among_noise(100, 1)
+    model, trainer = make("bilevel", weight_decay="learned")
     trainer.fit(with_contacts(training, 5), with_contacts(held_out, 6), generator())
-    assert trainer.outer.decay is not None
-    rates = trainer.outer.decay.input_rates
-    assert rates[2:-1].tolist() == pytest.approx([HIGHEST_RATE] * NUM_NOISE)
-    assert torch.cat([rates[:2], rates[-1:]]).max() < 0.9 * HIGHEST_RATE
+    size = model.network.weights[0].detach().square().sum(dim=(0, 2)).sqrt()
+    assert size[2:-1].max() < 0.1 * size[:2].min()
+
+    without, trainer = make(BilevelConfig(reward="diagonal", tails=None), weight_decay="learned")
+    trainer.fit(with_contacts(training, 5), with_contacts(held_out, 6), generator())
+    assert relevant_error(model) < 0.5 * relevant_error(without)
 
 
-def test_errors_within_the_tails_count_as_they_are() -> None:
-    errors = torch.randn(2, 1000, 3, generator=generator(), dtype=torch.float64)
-    mean = torch.randn(2, 1000, 3, generator=generator(1), dtype=torch.float64)
-    errors[:, 0] = 1e3
-    limited = _within_tails(mean, mean + errors) - mean
-    torch.testing.assert_close(limited[:, 1:], errors[:, 1:])
-    torch.testing.assert_close(
-        limited[:, 0], torch.full_like(errors[:, 0], TAILS), rtol=0.1, atol=0
-    )
+def test_actions_keep_a_rate_that_is_not_learned() -> None:
+    weights = [nn.Parameter(torch.ones(1, 3, 2)), nn.Parameter(torch.ones(1, 2, 2))]
+    decay = LearnedDecay(weights, 2)
+    decay.outer_step([torch.ones(1, 3, 2), torch.ones(1, 2, 2)])
+    assert (decay.input_rates[:2] != INITIAL_RATE).all()
+    assert decay.input_rates[2].item() == pytest.approx(FIXED_DECAY)
+    before = weights[0].detach().clone()
+    decay.shrink(LR)
+    torch.testing.assert_close(weights[0][:, 2], before[:, 2] * (1 - LR * FIXED_DECAY))
+    assert (weights[0][:, :2] < before[:, :2] - 0.5 * LR).all()
 
 
 def test_rates_stay_within_their_bounds() -> None:
     weights = [nn.Parameter(torch.ones(1, 2, 3)), nn.Parameter(torch.ones(1, 3, 2))]
-    decay = LearnedDecay(weights)
+    decay = LearnedDecay(weights, 2)
     signs = torch.tensor([[[1.0], [-1.0]]])
     for _ in range(2000):
         decay.outer_step([signs.expand(1, 2, 3), torch.zeros(1, 3, 2)])
@@ -212,6 +220,6 @@ def test_a_later_fit_goes_on_from_saved_rates() -> None:
 
 def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     weights = [nn.Parameter(torch.ones(1, 2, 3)), nn.Parameter(torch.ones(1, 3, 2))]
-    decay = LearnedDecay(weights)
+    decay = LearnedDecay(weights, 2)
     assert decay.outer_step([torch.full((1, 2, 3), torch.nan), torch.ones(1, 3, 2)]) == {}
     assert torch.equal(decay.log_rates, torch.zeros(3))
