@@ -44,7 +44,7 @@ def test_configurations_are_listed_with_their_first_line(
 ) -> None:
     rows = listed("configs", capsys)
     assert list(rows) == list_configs()
-    assert rows["pets_pendulum"] == "PETS swings up Gymnasium's pendulum, within five episodes."
+    assert rows["pets_pendulum"] == "PETS swings up Gymnasium's pendulum, within four episodes."
 
 
 def test_environments_are_listed_under_ids_that_can_be_made(
