@@ -18,7 +18,11 @@ from mbrl_agents.planning import (
     make_planner,
 )
 from mbrl_agents.random_actions import random_features
+from mbrl_bilevel.data import Transitions
 from mbrl_bilevel.runs import derive_seed
+
+SURPRISE = 5.0
+"""Predicted standard deviations: an error beyond is of another kind (a contact, say)."""
 
 
 class PETS(ModelBasedAgent):
@@ -84,7 +88,21 @@ class PETS(ModelBasedAgent):
     def _after_fit(self) -> dict[str, float]:
         if self.terminal_value is None:
             return {}
-        return self.terminal_value.fit(self.buffer.all(), self._imagine, self.generator)
+        recorded = self.buffer.all()
+        surprising = self._surprising(recorded)
+        return self.terminal_value.fit(recorded, self._imagine, self.generator, surprising)
+
+    @torch.no_grad()
+    def _surprising(self, recorded: Transitions) -> Tensor:
+        """Return which transitions ended where the elites do not expect it at all, bool `[N]`."""
+        inputs, targets = self.model.tensors(recorded)
+        elites = self.model.elite_indices
+        predicted = self.model.members(elites).predict(inputs.expand(len(elites), -1, -1))
+        variance = predicted.log_var.exp().mean(dim=0) + predicted.mean.var(dim=0, correction=0)
+        error = (targets - predicted.mean.mean(dim=0)).abs()
+        # What has never varied is predicted but for rounding.
+        known = (error <= SURPRISE * variance.sqrt()) | ~self.model.target_normalizer.varies
+        return ~known.all(dim=-1)
 
     def _own_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"planner_state": vars(self.planner_state)}

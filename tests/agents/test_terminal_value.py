@@ -1,6 +1,7 @@
 """The terminal value against discounted returns that are known."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,29 @@ def test_a_better_action_that_the_model_knows_makes_a_state_worth_more(improveme
     # v = 1 + improvement * discount * v
     expected = 1 / (1 - improvement * DISCOUNT)
     assert value(torch.zeros(1, 1)).item() == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_where_the_model_was_surprised_it_is_not_believed(share: float) -> None:
+    """Of the same step, some records are of the kind that the model did not expect."""
+    value, recorded = make(improvement=1.0), corridor(1, terminates=True)
+    surprising = torch.arange(len(recorded)) < share * len(recorded)
+    value.fit(recorded, safe_model, generator(), surprising)
+    # v = 1 + P(believed) * discount * v
+    expected = 1 / (1 - (1 - share) * DISCOUNT)
+    assert value(torch.zeros(1, 1)).item() == pytest.approx(expected, abs=0.1)
+
+
+def test_an_agent_is_surprised_by_what_is_far_from_its_predictions() -> None:
+    agent = small_pets().learn(40)
+    recorded = agent.buffer.all()
+    mean, variance = agent.predict_next_obs(recorded.obs, recorded.actions)
+    std = np.sqrt(variance.mean(axis=0) + mean.var(axis=0))
+    near, far = mean.mean(axis=0) + 4 * std, mean.mean(axis=0)
+    far[::2, 1] -= 6 * std[::2, 1]
+    surprised = agent._surprising(dataclasses.replace(recorded, next_obs=far.astype(np.float32)))
+    assert surprised.tolist() == [row % 2 == 0 for row in range(40)]
+    assert not agent._surprising(dataclasses.replace(recorded, next_obs=near)).any()
 
 
 def from_its_start(length: int) -> Transitions:

@@ -48,7 +48,8 @@ class TerminalValue(nn.Module):
 
     with a of K random actions. In recorded states `q_base` is that of the recorded action. Recorded
     actions alone would hold the failures of early episodes against the states that they began in;
-    the model's best actions alone would trust it where it is wrong. A truncated episode goes on in
+    the model's best actions alone would trust it where it is wrong. Where it is known to be wrong,
+    as what was recorded there surprised it, the target is `q_base`. A truncated episode goes on in
     the targets, a terminated one is worth nothing more.
 
     Walkers, if there are any, begin in recorded states and take a step of the model in each round:
@@ -101,7 +102,11 @@ class TerminalValue(nn.Module):
         )
 
     def fit(
-        self, transitions: Transitions, imagine: ImagineFn, generator: torch.Generator
+        self,
+        transitions: Transitions,
+        imagine: ImagineFn,
+        generator: torch.Generator,
+        surprising: Tensor | None = None,
     ) -> dict[str, float]:
         """Fit to transitions `[N, ...]`, going on from the last fit; return what to log.
 
@@ -109,8 +114,11 @@ class TerminalValue(nn.Module):
             transitions: All that is recorded.
             imagine: The model.
             generator: Of states, actions and batches; on the CPU.
+            surprising: Which of them the model did not expect, bool `[N]`; None: none.
         """
-        recorded = _Recorded.of(transitions, self.mean.device)
+        if surprising is None:
+            surprising = torch.zeros(len(transitions), dtype=torch.bool)
+        recorded = _Recorded.of(transitions, surprising.to(self.mean.device))
         self.normalizer.fit(recorded.obs)
         self._set_bounds(recorded.rewards)
         walkers = recorded.sample(self.config.num_walkers, generator).obs
@@ -121,7 +129,7 @@ class TerminalValue(nn.Module):
             if self.config.improvement > 0 or len(walkers):
                 imagined = imagine(obs, self.config.num_actions, generator)
                 worth = self._worth(imagined)
-                targets = self._improved(targets, worth)
+                targets = self._improved(targets, states.surprising, worth)
                 walkers = self._walk(imagined, worth, walkers, recorded, generator)
             self._rescale(targets)
             for _ in range(self.config.num_updates):
@@ -155,10 +163,12 @@ class TerminalValue(nn.Module):
         following = self._mean_value(imagined.next_obs).where(~imagined.terminated, 0.0)
         return (imagined.rewards + self.discount * following).mean(dim=0)
 
-    def _improved(self, as_recorded: Tensor, worth: Tensor) -> Tensor:
+    def _improved(self, as_recorded: Tensor, surprising: Tensor, worth: Tensor) -> Tensor:
         """Return targets of recorded states, then walkers, `[N + W]`, by worths `[K, N + W]`."""
         base = torch.cat([as_recorded, worth[:, len(as_recorded) :].mean(dim=0)])
-        return base.lerp(base.maximum(worth.amax(dim=0)), self.config.improvement)
+        improved = base.lerp(base.maximum(worth.amax(dim=0)), self.config.improvement)
+        improved[: len(as_recorded)] = as_recorded.where(surprising, improved[: len(as_recorded)])
+        return improved
 
     def _walk(
         self,
@@ -218,19 +228,21 @@ class _Recorded:
     rewards: Tensor
     next_obs: Tensor
     goes_on: Tensor
+    surprising: Tensor
 
     @classmethod
-    def of(cls, transitions: Transitions, device: torch.device) -> "_Recorded":
+    def of(cls, transitions: Transitions, surprising: Tensor) -> "_Recorded":
+        device = surprising.device
         return cls(
             torch.as_tensor(transitions.obs, device=device),
             torch.as_tensor(transitions.rewards, device=device),
             torch.as_tensor(transitions.next_obs, device=device),
             ~torch.as_tensor(transitions.terminated, device=device),
+            surprising,
         )
 
     def sample(self, size: int, generator: torch.Generator) -> "_Recorded":
         """Return `size` of them without repetition, or all."""
         rows = torch.randperm(len(self.obs), generator=generator)[:size].to(self.obs.device)
-        return _Recorded(
-            self.obs[rows], self.rewards[rows], self.next_obs[rows], self.goes_on[rows]
-        )
+        columns = (self.obs, self.rewards, self.next_obs, self.goes_on, self.surprising)
+        return _Recorded(*(column[rows] for column in columns))
