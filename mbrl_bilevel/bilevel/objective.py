@@ -68,13 +68,17 @@ class Bilevel(ConstantRewardBilevel):
         errors alike. The fixed point stays where it is, but with 0 the dimensions that are already
         predicted well take over, and those that are not are never learned.
         """
-        with torch.no_grad():
-            weight = ((1 - self.natural_gradient) * self.reward.log_diagonal).exp()[:, None, :]
-            weight = weight * self.task.weights
-            # A common factor changes no optimum; this one keeps the scale of the loss at one.
-            weight = weight / weight.mean(dim=-1, keepdim=True)
         error = prediction.mean - self._within_tails(prediction, target)
-        return (error.square() * weight).mean(dim=(1, 2))
+        return (error.square() * self._weight()).mean(dim=(1, 2))
+
+    @torch.no_grad()
+    def differentiate(
+        self, prediction: Gaussian, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        error = prediction.mean - self._within_tails(prediction, target)
+        weighted = self._weight() * error
+        gradient = weighted * (2 / error[0].numel())
+        return weighted.mul_(error).mean(dim=(1, 2)), gradient, None
 
     def score(self, prediction: Gaussian, target: Tensor) -> Tensor:
         """Return the held-out NLL per dimension with the reward re-solved for these means, `[E]`.
@@ -108,6 +112,14 @@ class Bilevel(ConstantRewardBilevel):
             gradient = gradient.sum(dim=-1, keepdim=True)
         scale = outer_gradient.norm().clamp_min(torch.finfo(misfit.dtype).tiny)
         return gradient, (misfit / scale).item()
+
+    @torch.no_grad()
+    def _weight(self) -> Tensor:
+        """What squared errors count, `[E, 1, D]`."""
+        weight = ((1 - self.natural_gradient) * self.reward.log_diagonal).exp()[:, None, :]
+        weight = weight * self.task.weights
+        # A common factor changes no optimum; this one keeps the scale of the loss at one.
+        return weight / weight.mean(dim=-1, keepdim=True)
 
     def _second_moment(self, prediction: Gaussian, target: Tensor) -> Tensor:
         return residual_second_moment(prediction, self._within_tails(prediction, target))
