@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mbrl_bilevel.config.schema import FIXED_DECAY
 
 INITIAL_RATE = 1.0
-ACTION_RATE = FIXED_DECAY
 LOWEST_RATE, HIGHEST_RATE = 1e-3, 30.0
 """At a learning rate of 1e-3 the highest takes the weights of an input away in some 30 updates, the
 lowest leaves those of a layer alone."""
@@ -46,7 +45,7 @@ class LearnedDecay:
         self._weights = list(weights)
         self._num_observed = num_observed
         first = self._weights[0]
-        self._action_rates = first.new_full((first.shape[1] - num_observed,), ACTION_RATE).detach()
+        self._action_rates = first.new_full((first.shape[1] - num_observed,), FIXED_DECAY).detach()
         num_groups = num_observed + len(self._weights) - 1
         self.log_rates = first.new_full((num_groups,), math.log(INITIAL_RATE)).detach()
         self._mean = torch.zeros_like(self.log_rates)
