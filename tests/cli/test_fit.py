@@ -115,7 +115,7 @@ def test_objectives_share_weights_batches_and_updates(ensemble_size: int, tmp_pa
     # With these settings their losses are those of nll and mse. There are several epochs, and
     # more held-out rows than an outer step takes: it has to draw some.
     dataset = write_npz(tmp_path / "long.npz", num_episodes=10, length=150)
-    same = "{name: bilevel, reward: diagonal, natural_gradient: 1}"
+    same = "{name: bilevel, reward: diagonal, natural_gradient: 1, tails: null}"
     twins = f"[nll,{{name: beta_nll, beta: 0}},mse,{same}]"
     words = (f"model.ensemble_size={ensemble_size}", "model.batch_size=64", "seeds=1")
     words += ("model.optimizer=adamw", "model.own_predictions=0")

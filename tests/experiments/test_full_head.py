@@ -176,7 +176,7 @@ def test_a_full_inner_solution_is_taken_as_it_is(objective: ObjectiveConfig) -> 
 
 
 def test_the_residual_covariance_of_a_learned_full_reward() -> None:
-    result = trained(BilevelConfig(reward="full"))
+    result = trained(BilevelConfig(reward="full", tails=None))
     mse = result.model.objective.solution_covariance
     prediction, y = predict(result.model, PARTS.held_out)
     error = y - prediction.mean

@@ -134,7 +134,7 @@ def test_it_is_the_reverse_kl_projection_on_a_gaussian_around_the_target() -> No
 
 @pytest.mark.parametrize("natural_gradient", [0.0, 0.5, 1.0])
 def test_the_natural_gradient_does_not_move_the_fixed_point(natural_gradient: float) -> None:
-    config = BilevelConfig(reward="diagonal", natural_gradient=natural_gradient)
+    config = BilevelConfig(reward="diagonal", natural_gradient=natural_gradient, tails=None)
     objective = Bilevel(E, D, config).double()
     with torch.no_grad():
         objective.reward.log_u.copy_(normal(0, E, D))

@@ -1,4 +1,4 @@
-"""The outer optimum `u* = temperature / (2 s^2)`, and the way there."""
+"""The outer optimum `u* = temperature / (2 s^2)` of a reward without tails, and the way there."""
 
 import itertools
 import math
@@ -20,7 +20,8 @@ E, D = SCALES.shape
 
 
 def make(structure: Structure = "diagonal", temperature: float = 1.0) -> Bilevel:
-    return Bilevel(E, D, BilevelConfig(reward=structure, temperature=temperature)).double()
+    config = BilevelConfig(reward=structure, temperature=temperature, tails=None)
+    return Bilevel(E, D, config).double()
 
 
 def held_out(seed: int = 0) -> tuple[Gaussian, Tensor]:
@@ -78,7 +79,7 @@ def test_members_and_dimensions_may_start_on_different_sides(structure: Structur
 @pytest.mark.parametrize("outer_lr", [0.1, 0.5, 1.0])
 def test_repeated_outer_steps_lead_there_too(structure: Structure, outer_lr: float) -> None:
     """Without overshooting: the outer loss never rises."""
-    config = BilevelConfig(reward=structure, outer_lr=outer_lr)
+    config = BilevelConfig(reward=structure, outer_lr=outer_lr, tails=None)
     objective = start_at(Bilevel(E, D, config).double(), 6.0)
     prediction, target = held_out()
     losses = [objective.outer_step(prediction, target)["bilevel/outer_loss"] for _ in range(250)]
@@ -148,7 +149,7 @@ def test_it_is_the_residual_covariance_that_counts_not_the_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     x = 10 * torch.rand(1, 20_000, 2, generator=generator) - 5
     y = x + 6 + 1.25 * torch.randn(x.shape, generator=generator)
-    objective = Bilevel(1, 2, BilevelConfig(reward="scalar"))
+    objective = Bilevel(1, 2, BilevelConfig(reward="scalar", tails=None))
     objective.solve_outer(Gaussian(x + 6, torch.zeros_like(x)), y)
     assert objective.reward.log_u.exp().item() == pytest.approx(0.32, rel=0.03)
     marginal = 1 / (2 * y.var(dim=1).mean().item())
@@ -156,7 +157,10 @@ def test_it_is_the_residual_covariance_that_counts_not_the_targets() -> None:
 
 
 def test_perfect_predictions_leave_a_finite_reward() -> None:
-    objective, (prediction, _) = Bilevel(E, D, BilevelConfig(reward="diagonal")), held_out()
+    objective, (prediction, _) = (
+        Bilevel(E, D, BilevelConfig(reward="diagonal", tails=None)),
+        held_out(),
+    )
     single = Gaussian(prediction.mean.float(), prediction.log_var.float())
     objective.solve_outer(single, single.mean)
     assert objective.reward.log_u.isfinite().all()
