@@ -8,9 +8,7 @@ trains an algorithm of Stable-Baselines3 with its own defaults, and evaluates it
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import stable_baselines3
 
@@ -19,17 +17,15 @@ from mbrl_bilevel.evaluation import evaluate_episodes
 from mbrl_bilevel.experiments.compare.statistics import interquartile_mean
 from mbrl_bilevel.runs import count_progress, derive_seed, write_json_atomic
 
+ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
+
 
 def train(algorithm: str, env_id: str, num_steps: int, seed: int, num_episodes: int) -> float:
     """Train one agent; return its mean evaluation return."""
     agent = getattr(stable_baselines3, algorithm)("MlpPolicy", make_env(env_id), seed=seed)
     agent.learn(num_steps)
-
-    def make(render_mode: str | None) -> gym.Env[Any, Any]:
-        del render_mode
-        return make_env(env_id)
-
-    episodes = evaluate_episodes(agent, make, num_episodes, derive_seed(seed, "evaluation"))
+    start = derive_seed(seed, "evaluation")
+    episodes = evaluate_episodes(agent, lambda _: make_env(env_id), num_episodes, start)
     return float(np.mean([episode.total_reward for episode in episodes]))
 
 
@@ -38,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("env_id")
     parser.add_argument("num_steps", type=int)
-    parser.add_argument("--algorithm", default="SAC")
+    parser.add_argument("--algorithm", default="SAC", choices=ALGORITHMS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--json", type=Path)

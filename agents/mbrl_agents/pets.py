@@ -97,9 +97,9 @@ class PETS(ModelBasedAgent):
         """Return which transitions ended where the elites do not expect it at all, bool `[N]`."""
         inputs, targets = self.model.tensors(recorded)
         elites = self.model.elite_indices
-        predicted = self.model.members(elites).predict(inputs.expand(len(elites), -1, -1))
-        variance = predicted.log_var.exp().mean(dim=0) + predicted.mean.var(dim=0, correction=0)
-        error = (targets - predicted.mean.mean(dim=0)).abs()
+        means, std = self.model.members(elites).moments(inputs.expand(len(elites), -1, -1))
+        variance = std.square().mean(dim=0) + means.var(dim=0, correction=0)
+        error = (targets - means.mean(dim=0)).abs()
         # What has never varied is predicted but for rounding.
         known = (error <= SURPRISE * variance.sqrt()) | ~self.model.target_normalizer.varies
         return ~known.all(dim=-1)

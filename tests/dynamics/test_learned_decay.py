@@ -168,6 +168,9 @@ def test_a_few_contacts_do_not_decide_which_inputs_are_kept_nor_what_is_learned(
     trainer.fit(with_contacts(training, 5), with_contacts(held_out, 6), generator())
     size = model.network.weights[0].detach().square().sum(dim=(0, 2)).sqrt()
     assert size[2:-1].max() < 0.1 * size[:2].min()
+    assert trainer.outer.decay is not None
+    rates = trainer.outer.decay.input_rates
+    assert torch.cat([rates[:2], rates[-1:]]).max() < 0.9 * HIGHEST_RATE
 
     without, trainer = make(BilevelConfig(reward="diagonal", tails=None), weight_decay="learned")
     trainer.fit(with_contacts(training, 5), with_contacts(held_out, 6), generator())
