@@ -129,7 +129,8 @@ def _add_compare(subparsers: Any) -> None:
         "--resume",
         action="store_true",
         help="keep the finished cells in --run-dir, or of the newest run of CONFIG, and run the "
-        "others; only how they are run may differ from the run's config.yaml",
+        "others; beside the run's config.yaml, how they are run may differ, and more may be asked "
+        "for: seeds, tasks, objectives, values in grid",
     )
     compare.set_defaults(run=lambda arguments: commands.compare(arguments, DEFAULT_COMPARE_CONFIG))
 

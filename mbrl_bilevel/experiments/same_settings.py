@@ -28,9 +28,12 @@ def check_same_settings(run_path: Path, own: BaseModel, asked: BaseModel) -> Non
 def _differences(
     own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[str]:
-    for key, value in own.items():
-        other = asked[key]
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from _differences(value, other, f"{prefix}{key}.")
-        elif value != other:
-            yield f"{prefix}{key} is {value!r}, not {other!r}"
+    for key in dict.fromkeys([*own, *asked]):  # overrides need not have the same keys
+        if key not in asked:
+            yield f"{prefix}{key} is {own[key]!r}, not left out"
+        elif key not in own:
+            yield f"{prefix}{key} is not there"
+        elif isinstance(own[key], Mapping) and isinstance(asked[key], Mapping):
+            yield from _differences(own[key], asked[key], f"{prefix}{key}.")
+        elif own[key] != asked[key]:
+            yield f"{prefix}{key} is {own[key]!r}, not {asked[key]!r}"

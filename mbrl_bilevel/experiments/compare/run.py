@@ -25,7 +25,7 @@ from mbrl_bilevel.runs import RunDir, strict_json, write_text_atomic
 RESULTS_FILE = "results.jsonl"
 REPORT_FILE = "report.md"
 HOW = ("engine", "ray", "num_workers", "retries", "resamples")
-"""Settings that change no result."""
+"""Settings that change no cell."""
 KEY = ("task", "objective", "axes", "seed", "config")
 Row = dict[str, Any]
 
@@ -70,7 +70,8 @@ def compare(
         run_path: The folder; must hold no run yet, or, with `resume`, the one to go on with.
         command: What was typed, for the report.
         resume: Keep the finished cells, go on with the interrupted ones and run the others again.
-            How cells are run may change; what they are may not.
+            How cells are run may change, and tasks, objectives, seeds and values of the grid may
+            join; what is there may not change.
         show_progress: On stderr.
 
     Raises:
@@ -82,8 +83,7 @@ def compare(
     if resume:
         run = RunDir.open(run_path)
         own = validate(CompareConfig, load_data(run.config_path))
-        alike = {key: getattr(config, key) for key in HOW}
-        check_same_settings(run_path, own.model_copy(update=alike), config)
+        check_same_settings(run_path, own.model_copy(update=_may_differ(own, config)), config)
         outcomes = _finished(run, cells)
     else:
         run = RunDir.create(run_path)
@@ -109,6 +109,22 @@ def compare(
         counts = {"num_cells": len(cells), "num_finished": len(rows)}
         run.write_summary({"status": status, "name": config.name, **counts})
     return CompareResult(status, rows, len(cells), report)
+
+
+def _may_differ(own: CompareConfig, asked: CompareConfig) -> dict[str, Any]:
+    """Return what is asked for where it changes or drops no cell of the run's own."""
+    free: list[str] = list(HOW)
+    if asked.seed <= own.seed and own.seed + own.seeds <= asked.seed + asked.seeds:
+        free += ["seed", "seeds"]
+    if all(task in asked.tasks for task in own.tasks):
+        free.append("tasks")
+    if all(objective in asked.objectives for objective in own.objectives):
+        free.append("objectives")
+    if own.grid.keys() == asked.grid.keys() and all(
+        value in asked.grid[key] for key, values in own.grid.items() for value in values
+    ):
+        free.append("grid")
+    return {key: getattr(asked, key) for key in free}
 
 
 def _run(

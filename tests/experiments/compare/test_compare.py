@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -122,8 +123,40 @@ def test_interrupted_it_goes_on_without_repeating_what_is_finished(
     assert run(compare_config(), folder, resume=True).status == "completed"
     assert rows(folder) == rows(undisturbed)
     assert (folder / "cells/pets_pendulum/nll/s0/summary.json").stat().st_mtime_ns == before
-    with pytest.raises(ConfigError, match="seeds is 1, not 2"):
-        run(compare_config(seeds=2), folder, resume=True)
+    for overrides, message in (
+        (TINY | {"total_timesteps": 80}, "overrides.total_timesteps is 60, not 80"),
+        (TINY | {"eval.every": 20}, "overrides.eval.every is not there"),
+        (dict(list(TINY.items())[1:]), "overrides.total_timesteps is 60, not left out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run(compare_config(overrides=overrides), folder, resume=True)
+
+
+def test_more_of_it_can_be_asked_for_and_none_of_it_lost(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(undisturbed, folder)
+    finished = folder / "cells/pets_pendulum/nll/s0/summary.json"
+    before = finished.stat().st_mtime_ns
+    mse = compare_config(objectives=["mse", "nll", "bilevel"])
+    result = run(mse, folder, resume=True)
+    assert (result.status, result.num_failed) == ("completed", 0)
+    assert [row["objective"] for row in rows(folder)] == ["mse", "nll", "bilevel"]
+    assert rows(folder)[1:] == rows(undisturbed)
+    assert finished.stat().st_mtime_ns == before
+    kept = (folder / "results.jsonl").read_bytes()
+    for fewer, message in (
+        ({"objectives": ["nll", "bilevel"]}, "objectives is"),
+        ({"seed": 1}, "seed is 0, not 1"),
+        ({"tasks": ["pets_reacher"]}, "tasks is"),
+        ({"grid": {"model.lr": [0.01]}}, "grid.model.lr is not there"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run(
+                compare_config(**{"objectives": ["mse", "nll", "bilevel"], **fewer}),
+                folder,
+                resume=True,
+            )
+        assert (folder / "results.jsonl").read_bytes() == kept
 
 
 def test_a_cell_that_fails_says_why(tmp_path: Path) -> None:
