@@ -36,6 +36,19 @@ def test_settings_reach_the_algorithm_and_its_networks() -> None:
     assert ppo.policy.mlp_extractor.latent_dim_vf == 7
 
 
+def test_off_policy_optimisers_are_fused_and_keep_their_other_settings() -> None:
+    (group,) = make(
+        "sac", policy_kwargs={"optimizer_kwargs": {"eps": 1e-3}}
+    ).critic.optimizer.param_groups
+    assert group["fused"]
+    assert group["eps"] == 1e-3
+    (group,) = make(
+        "sac", policy_kwargs={"optimizer_kwargs": {"fused": False}}
+    ).actor.optimizer.param_groups
+    assert not group["fused"]
+    assert make("ppo").policy.optimizer.defaults["eps"] == 1e-5  # Stable-Baselines3's default
+
+
 def test_action_noise_is_a_standard_deviation() -> None:
     td3 = make("td3", spaces.Box(-2.0, 2.0, (4,), np.float32), action_noise=0.25)
     assert isinstance(td3, TD3)
