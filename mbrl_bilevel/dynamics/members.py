@@ -59,6 +59,7 @@ class MemberModels:
         self._log_scale = (2 * target_normalizer.std.log()).where(varies, CONSTANT_LOG_VAR)
         self._scale = (0.5 * self._log_scale).exp()
         self._log_var: Tensor | None = None
+        self._constant_std: Tensor | None = None
         self._largest = None if largest_log_var is None else largest_log_var[indices]
         self._range = (input_normalizer.low.clone(), input_normalizer.high.clone())
         weights = [weight.clone() for weight in network.weights]
@@ -67,6 +68,7 @@ class MemberModels:
         if solution_log_var is not None:
             weights[-1], biases[-1] = weights[-1][..., : self._size], biases[-1][..., : self._size]
             self._log_var = solution_log_var[indices][:, None, :] + self._log_scale
+            self._constant_std = (0.5 * self._log_var).exp()
         weights[-1][..., : self._size] *= target_normalizer.std * varies
         biases[-1][..., : self._size] *= target_normalizer.std * varies
         leverage, root = network.leverage, None
@@ -139,8 +141,8 @@ class MemberModels:
     def _std(self, raw_log_var: Tensor, size: int) -> Tensor:
         """Return the standard deviations of the first `size` raw targets, as `moments` does."""
         first = slice(size)
-        if self._log_var is not None:
-            return (0.5 * self._log_var[..., first]).exp()
+        if self._constant_std is not None:
+            return self._constant_std[..., first]
         std = bounded_std(raw_log_var[..., first])
         if self._largest is not None:
             std = torch.minimum(std, (0.5 * self._largest[..., first]).exp())

@@ -86,7 +86,8 @@ class TrajectorySampler:
         for t in range(horizon):
             if particles is not None and t > 0:
                 order = self._shuffled(self.num_particles, generator)
-                current, particles = current[order], particles[order]
+                current = current.index_select(0, order)
+                particles = particles.index_select(0, order)
             action = actions[:, t].expand(self.num_particles, -1, -1)
             step_noise = None if noise is None else noise[t]
             next_obs, reward = moving.step(current, action, step_noise)
