@@ -32,7 +32,7 @@ def make_report(config: CompareConfig, rows: Sequence[Row], command: str) -> str
             _scales(config, table),
             _improvements(config, table),
         ]
-    parts += [_counts(config, rows), _failures(rows)]
+    parts += [_counts(config, rows, table), _failures(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -90,22 +90,21 @@ def _improvements(config: CompareConfig, table: Table) -> str:
 
 def _paired(table: Table, one: str, other: str) -> str:
     """Count the seeds, over all tasks, in which one is better; they start from the same states."""
-    better = total = 0
-    for task in table.tasks:
-        ours, theirs = table.returns[task, one], table.returns[task, other]
-        if len(ours) != len(theirs):
-            return "-"
-        better += int((ours > theirs).sum())
-        total += len(ours)
-    return f"{better} of {total}"
+    pairs = table.pairs(one, other)
+    return f"{(pairs[:, 0] > pairs[:, 1]).sum()} of {len(pairs)}"
 
 
-def _counts(config: CompareConfig, rows: Sequence[Row]) -> str:
+def _counts(config: CompareConfig, rows: Sequence[Row], table: Table) -> str:
     seeds = f"Seeds {config.seed} to {config.seed + config.seeds - 1}"
     if config.seeds == 1:
         seeds = f"Seed {config.seed}"
     finished = sum(row["status"] == "completed" for row in rows)
-    few = "; fewer than five seeds: an impression, no result" if config.seeds < FEW_SEEDS else ""
+    cells = [(task, method) for task in table.tasks for method in table.methods]
+    fewest = min((len(table.seeds.get(cell, [])) for cell in cells), default=0)
+    few = ""
+    if fewest < FEW_SEEDS:
+        missing = "" if fewest == config.seeds else f"; {fewest} have finished everywhere"
+        few = f"{missing}; fewer than five seeds: an impression, no result"
     return f"{seeds}{few}. {finished} cells finished, {len(rows) - finished} failed."
 
 

@@ -21,12 +21,14 @@ class Table:
         tasks: Labels, in order; those that any cell has finished.
         methods: What is compared, in order; likewise.
         returns: By task and method, the returns of the seeds that have finished, `[num_seeds]`.
+        seeds: Likewise, which seeds they are.
         scales: By task, the returns that count as 0 and as 1.
     """
 
     tasks: list[str]
     methods: list[str]
     returns: dict[tuple[str, str], NDArray[np.float64]]
+    seeds: dict[tuple[str, str], list[int]]
     scales: dict[str, tuple[float, float]]
 
     def scores(self, method: str) -> list[NDArray[np.float64]] | None:
@@ -38,6 +40,22 @@ class Table:
             low, high = self.scales[task]
             scores.append((self.returns[task, method] - low) / (high - low))
         return scores
+
+    def pairs(self, one: str, other: str) -> NDArray[np.float64]:
+        """Return two methods' returns `[N, 2]` for each task and seed that both have finished."""
+        found = [
+            (ours[seed], theirs[seed])
+            for task in self.tasks
+            for ours, theirs in [(self._by_seed(task, one), self._by_seed(task, other))]
+            for seed in ours.keys() & theirs.keys()
+        ]
+        return np.array(found).reshape(-1, 2)
+
+    def _by_seed(self, task: str, method: str) -> dict[int, float]:
+        key = task, method
+        if key not in self.returns:
+            return {}
+        return dict(zip(self.seeds[key], self.returns[key].tolist(), strict=True))
 
 
 def method_of(row: Row) -> str:
@@ -53,9 +71,12 @@ def make_table(config: CompareConfig, rows: Sequence[Row]) -> Table:
         if row["status"] == "completed" and row.get("eval_return_mean") is not None
     ]
     values: dict[tuple[str, str], list[float]] = {}
+    seeds: dict[tuple[str, str], list[int]] = {}
     for row in finished:
-        values.setdefault((row["task"], method_of(row)), []).append(row["eval_return_mean"])
-    tasks = [task.label for task in config.tasks if any(task.label == key[0] for key in values)]
+        key = row["task"], method_of(row)
+        values.setdefault(key, []).append(row["eval_return_mean"])
+        seeds.setdefault(key, []).append(row["seed"])
+    tasks = [task.label for task in config.tasks if any(task.label == label for label, _ in values)]
     methods = list(dict.fromkeys(method_of(row) for row in finished))
     scales = {}
     for task in config.tasks:
@@ -64,8 +85,10 @@ def make_table(config: CompareConfig, rows: Sequence[Row]) -> Table:
         if task.score is not None:
             scales[task.label] = (task.score.low, task.score.high)
             continue
-        seen = [value for key, each in values.items() if key[0] == task.label for value in each]
+        seen = [
+            value for (label, _), each in values.items() if label == task.label for value in each
+        ]
         low, high = min(seen), max(seen)
         scales[task.label] = (low, high if high > low else low + 1.0)
     returns = {key: np.asarray(each) for key, each in values.items()}
-    return Table(tasks, methods, returns, scales)
+    return Table(tasks, methods, returns, seeds, scales)

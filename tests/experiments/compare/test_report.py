@@ -1,0 +1,45 @@
+"""What a report says of a comparison that is not complete."""
+
+from typing import Any
+
+import pytest
+
+from mbrl_bilevel.experiments.compare.report import make_report
+from mbrl_bilevel.experiments.compare.table import make_table
+from tests.experiments.compare.cases import compare_config
+
+
+def row(objective: str, seed: int, value: float, status: str = "completed") -> dict[str, Any]:
+    result = {"task": "pets_pendulum", "objective": objective, "axes": {}, "seed": seed}
+    return {
+        **result,
+        "status": status,
+        "eval_return_mean": value,
+        "episodes": [],
+        "evaluations": [],
+    }
+
+
+def test_methods_are_paired_seed_by_seed() -> None:
+    rows = [row("nll", seed, float(seed)) for seed in (0, 1, 2)]
+    rows += [row("bilevel", seed, seed + 0.5) for seed in (1, 2, 3)]
+    table = make_table(compare_config(seeds=4), rows)
+    assert sorted(table.pairs("bilevel", "nll").tolist()) == [[1.5, 1.0], [2.5, 2.0]]
+    assert table.pairs("bilevel", "mse").shape == (0, 2)
+    report = make_report(compare_config(seeds=4), rows, "command")
+    assert "| bilevel | nll |" in report
+    assert "2 of 2" in report
+
+
+@pytest.mark.parametrize(
+    ("seeds", "finished", "said"),
+    [
+        (5, {"nll": 5, "bilevel": 5}, "Seeds 0 to 4. 10 cells finished, 0 failed."),
+        (5, {"nll": 5, "bilevel": 4}, "4 have finished everywhere; fewer than five seeds"),
+        (5, {"nll": 5}, "Seeds 0 to 4. 5 cells"),
+        (3, {"nll": 3, "bilevel": 3}, "Seeds 0 to 2; fewer than five seeds"),
+    ],
+)
+def test_few_seeds_are_no_result(seeds: int, finished: dict[str, int], said: str) -> None:
+    rows = [row(name, seed, 1.0) for name, number in finished.items() for seed in range(number)]
+    assert said in make_report(compare_config(seeds=seeds), rows, "command")
