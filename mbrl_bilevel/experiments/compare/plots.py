@@ -24,24 +24,28 @@ def make_figures(config: CompareConfig, rows: Sequence[Row]) -> dict[str, Figure
     table = make_table(config, rows)
     if not table.tasks:
         return {}
-    figures = {f"curves_{task}": learning_curves(config, rows, task) for task in table.tasks}
+    figures = {f"curves_{task}": learning_curves(config, rows, [task]) for task in table.tasks}
+    if len(table.tasks) > 1:
+        figures["curves"] = learning_curves(config, rows, table.tasks)
     return figures | {"aggregates": aggregates(config, table)}
 
 
-def learning_curves(config: CompareConfig, rows: Sequence[Row], task: str) -> Figure:
-    """Returns of training episodes against environment steps: IQM over seeds, 95% interval."""
-    own = [row for row in rows if row["task"] == task and row["status"] == "completed"]
-    methods = list(dict.fromkeys(method_of(row) for row in own))
+def learning_curves(config: CompareConfig, rows: Sequence[Row], tasks: Sequence[str]) -> Figure:
+    """Returns of training episodes against environment steps: IQM over seeds, 95% interval.
+
+    To the right of the curves, the same of the final evaluations: the last episode of training may
+    not have ended.
+    """
+    num_columns = min(len(tasks), 3)
+    num_rows = -(-len(tasks) // num_columns)
+    width, height = (WIDTH_INCHES, 4.5) if num_columns == 1 else (4.2 * num_columns, 3.2 * num_rows)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(xlabel="environment steps", ylabel="return of an episode", title=task)
-        for number, method in enumerate(methods):
-            runs = [row for row in own if method_of(row) == method and _points(row)]
-            if runs:
-                _draw_curve(axes, runs, method, COLOURS[number % len(COLOURS)], config.resamples)
-        if axes.lines:
-            axes.legend()
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+        for axes, task in zip(panels, tasks, strict=False):
+            _draw_task(axes, config, rows, task)
+        for unused in panels[len(tasks) :]:
+            unused.remove()
     return figure
 
 
@@ -67,6 +71,19 @@ def aggregates(config: CompareConfig, table: Table) -> Figure:
     return figure
 
 
+def _draw_task(axes: Axes, config: CompareConfig, rows: Sequence[Row], task: str) -> None:
+    own = [row for row in rows if row["task"] == task and row["status"] == "completed"]
+    axes.set(xlabel="environment steps, then evaluation", ylabel="return", title=task)
+    for number, method in enumerate(dict.fromkeys(method_of(row) for row in own)):
+        runs = [row for row in own if method_of(row) == method]
+        colour = COLOURS[number % len(COLOURS)]
+        if with_points := [row for row in runs if _points(row)]:
+            _draw_curve(axes, with_points, method, colour, config.resamples)
+        _draw_evaluation(axes, runs, number, colour, config.resamples)
+    if axes.lines:
+        axes.legend()
+
+
 def _draw_curve(axes: Axes, runs: Sequence[Row], label: str, colour: str, resamples: int) -> None:
     curves = [np.asarray(_points(row), dtype=np.float64) for row in runs]
     first = max(curve[0, 0] for curve in curves)
@@ -77,6 +94,19 @@ def _draw_curve(axes: Axes, runs: Sequence[Row], label: str, colour: str, resamp
     axes.plot(steps, [each.value for each in found], color=colour, label=label)
     low, high = [each.low for each in found], [each.high for each in found]
     axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _draw_evaluation(
+    axes: Axes, runs: Sequence[Row], number: int, colour: str, resamples: int
+) -> None:
+    returns = [row["eval_return_mean"] for row in runs if row.get("eval_return_mean") is not None]
+    if not returns:
+        return
+    found = estimate(interquartile_mean, [np.asarray(returns)], resamples)
+    last = max(row["env_steps"] for row in runs)
+    place = last * (1.04 + 0.025 * number)
+    axes.plot([place, place], [found.low, found.high], color=colour, linewidth=3, alpha=0.4)
+    axes.plot(place, found.value, "o", color=colour, markersize=4)
 
 
 def _points(row: Row) -> list[list[float]]:

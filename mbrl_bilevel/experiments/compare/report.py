@@ -24,10 +24,10 @@ def make_report(config: CompareConfig, rows: Sequence[Row], command: str) -> str
     parts = [f"# {config.name}", f"```\n{command}\n```"]
     if table.tasks:
         parts += [
-            "## Final returns\n",
+            "## Final returns",
             _returns(config, table),
             "The interquartile mean (IQM) over seeds, and its 95% interval (bootstrap).",
-            "## All tasks\n",
+            "## All tasks",
             _aggregates(config, table),
             _scales(config, table),
             _improvements(config, table),

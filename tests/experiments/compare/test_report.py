@@ -1,9 +1,10 @@
-"""What a report says of a comparison that is not complete."""
+"""What report and pictures show of a comparison, complete or not."""
 
 from typing import Any
 
 import pytest
 
+from mbrl_bilevel.experiments.compare.plots import make_figures
 from mbrl_bilevel.experiments.compare.report import make_report
 from mbrl_bilevel.experiments.compare.table import make_table
 from tests.experiments.compare.cases import compare_config
@@ -43,3 +44,22 @@ def test_methods_are_paired_seed_by_seed() -> None:
 def test_few_seeds_are_no_result(seeds: int, finished: dict[str, int], said: str) -> None:
     rows = [row(name, seed, 1.0) for name, number in finished.items() for seed in range(number)]
     assert said in make_report(compare_config(seeds=seeds), rows, "command")
+
+
+def test_pictures_show_every_task_with_curves_and_final_evaluations() -> None:
+    rows = [row("nll", seed, float(seed)) | {"env_steps": 60} for seed in (0, 1, 2)]
+    rows[0]["episodes"] = [[20, -1.0], [60, 1.0]]
+    rows += [each | {"task": "pets_reacher"} for each in rows]
+    config = compare_config(tasks=["pets_pendulum", "pets_reacher"], seeds=3)
+    figures = make_figures(config, rows)
+    assert set(figures) == {
+        "curves_pets_pendulum", "curves_pets_reacher", "curves", "aggregates",
+    }  # fmt: skip
+    panels = figures["curves"].axes
+    assert [panel.get_title(loc="left") or panel.get_title() for panel in panels] == [
+        "pets_pendulum", "pets_reacher",
+    ]  # fmt: skip
+    curve, interval, dot = panels[0].lines
+    assert curve.get_ydata().tolist()[0] == -1.0
+    assert dot.get_ydata().tolist() == [1.0]
+    assert interval.get_xdata()[0] > 60
