@@ -110,7 +110,11 @@ class ModelBasedAgent(SavesItself, ABC):
             generator=torch.Generator().manual_seed(derive_seed(seed, "weights")),
         ).to(self.device)
         self.trainer = ModelTrainer(
-            self.model, self.model_config, derive_seed(seed, "bootstrap"), self.reward_fn
+            self.model,
+            self.model_config,
+            derive_seed(seed, "bootstrap"),
+            self.reward_fn,
+            self.termination_fn,
         )
         self.sampler = self._make_sampler()
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 FLOOR = 0.3
-"""Share that is dealt out to all dimensions alike. Errors can matter by what no gradient shows: an
-episode that ends where the cart leaves its track ends at once."""
+"""Share that is dealt out to all dimensions alike. Errors can matter by what no gradient shows:
+where a cart hits the end of its track, say."""
 NEWS = 0.2
 """Weight of the latest look at the shares, which saw few steps."""
 

@@ -67,7 +67,8 @@ class BilevelConfig(StrictConfig):
     outer: Literal["likelihood", "return"] = Field(
         default="return",
         description="what held-out data is to be predicted well for: all dimensions alike, or each "
-        "by its share in the error of the return (alike where no reward is known or learned)",
+        "by its share in the error of the return and in what ends episodes (alike where neither is "
+        "known)",
     )
     return_horizon: PositiveInt = Field(
         default=5, description="steps after a prediction that its return counts"

@@ -11,7 +11,7 @@ from mbrl_bilevel.config.schema import FIXED_DECAY
 from mbrl_bilevel.dynamics.learned_decay import LearnedDecay
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.relevance import Relevance
-from mbrl_bilevel.types import Gaussian, RewardFn
+from mbrl_bilevel.types import Gaussian, RewardFn, TerminationFn
 
 OUTER_ROWS = 512
 """Held-out rows of an outer step, at most; solving the outer problem in the end takes all."""
@@ -27,18 +27,26 @@ class OuterProblem:
         config: Whether the weight decay is learned.
         seed: Of the steps that the return is looked at from.
         reward_fn: The exact reward; None: the model's own, if it learns one.
+        termination_fn: The exact termination; None: the ends of episodes do not count.
 
     Attributes:
         fixed_decay: The optimiser's part of the weight decay; 0 where it is learned.
     """
 
     def __init__(
-        self, model: DynamicsModel, config: ModelConfig, seed: int, reward_fn: RewardFn | None
+        self,
+        model: DynamicsModel,
+        config: ModelConfig,
+        seed: int,
+        reward_fn: RewardFn | None,
+        termination_fn: TerminationFn | None,
     ) -> None:
         self._model = model
         self._seed = seed
         horizon = model.objective.return_horizon
-        self.relevance = Relevance(model, reward_fn, horizon) if horizon is not None else None
+        self.relevance = (
+            Relevance(model, reward_fn, termination_fn, horizon) if horizon is not None else None
+        )
         rate = config.weight_decay
         if rate == "auto":
             rate = FIXED_DECAY if horizon is None else "learned"
@@ -50,15 +58,18 @@ class OuterProblem:
         if self.every is None and (self.decay is not None or self.relevance is not None):
             self.every = OUTER_EVERY
 
-    def begin(self, inputs: Tensor, x_held: Tensor, y_held: Tensor) -> None:
+    def begin(self, inputs: Tensor, next_obs: Tensor, x_held: Tensor, y_held: Tensor) -> None:
         """Prepare for a fit.
 
         Args:
             inputs: Raw training inputs `[N, D_x]`, in the order of recording.
+            next_obs: Where they led to, `[N, D_obs]`.
             x_held, y_held: Normalised held-out data, `[N_out, D_x]` and `[N_out, D]`.
         """
         self._inputs, self._x_held, self._y_held = inputs, x_held, y_held
         self._generator = torch.Generator().manual_seed(self._seed)
+        if self.relevance is not None:
+            self.relevance.begin(inputs, next_obs)
 
     def step(self, number: int) -> dict[str, float]:
         """Take the outer step of this number, from one, in the fit; return what to log."""

@@ -17,7 +17,7 @@ from mbrl_bilevel.dynamics.outer_problem import OuterProblem
 from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
-from mbrl_bilevel.types import Gaussian, RewardFn
+from mbrl_bilevel.types import Gaussian, RewardFn, TerminationFn
 
 STATIONARITY_ROWS = 1024
 """Training rows that the stationarity is measured on, at most."""
@@ -34,6 +34,7 @@ class ModelTrainer:
         seed: Of the members' bootstrap samples.
         reward_fn: The exact reward, for objectives that ask which dimensions matter; None: the
             model's own, if it learns one.
+        termination_fn: The exact termination, likewise; None: the ends of episodes do not count.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class ModelTrainer:
         config: ModelConfig,
         seed: int,
         reward_fn: RewardFn | None = None,
+        termination_fn: TerminationFn | None = None,
     ) -> None:
         self.model = model
         self.config = config
         self.seed = seed
         network = model.network
-        self.outer = OuterProblem(model, config, seed, reward_fn)
+        self.outer = OuterProblem(model, config, seed, reward_fn, termination_fn)
         self.optimizer = make_optimizer(
             config.optimizer,
             [
@@ -89,7 +91,8 @@ class ModelTrainer:
         if self.config.own_predictions > 0:
             share, seed = self.config.own_predictions, self.seed
             own = OwnPredictions(model, training, inputs, targets, share, seed)
-        self.outer.begin(inputs, x_held, y_held)
+        next_obs = torch.as_tensor(training.next_obs, device=inputs.device, dtype=inputs.dtype)
+        self.outer.begin(inputs, next_obs, x_held, y_held)
         metrics = self._descend(x, y, x_held, y_held, batches, own)
         model.measure_log_var(x)
         if model.termination is not None:

@@ -1,11 +1,14 @@
 """Which dimensions matter for the return: against derivatives of a plain rollout."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.dynamics.relevance import ROWS, Relevance
+from mbrl_bilevel.types import RewardFn, TerminationFn
 from tests.dynamics.cases import OBS_SIZE, generator, linear_system, make_model
 
 DATA = linear_system(200)
@@ -36,7 +39,7 @@ def test_shares_are_the_squared_derivatives_of_the_return(
     made = model(learns_reward=learns_reward).double()
     inputs = made.tensors(DATA)[0].double()
     reward_fn = None if learns_reward else paid_for_the_first
-    found = Relevance(made, reward_fn, horizon).look(inputs, generator(3))
+    found = Relevance(made, reward_fn, None, horizon).look(inputs, generator(3))
     rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator(3))
     std = made.target_normalizer.std
     squares = torch.zeros(made.network.ensemble_size, OBS_SIZE + learns_reward, dtype=torch.float64)
@@ -78,12 +81,13 @@ def test_shares_are_the_squared_derivatives_of_the_return(
 
 def test_a_reward_of_actions_alone_says_nothing() -> None:
     made = model()
-    assert Relevance(made, paid_for_actions, 3).look(made.tensors(DATA)[0], generator()) is None
+    relevance = Relevance(made, paid_for_actions, None, 3)
+    assert relevance.look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_without_a_reward_nothing_is_known() -> None:
     made = model()
-    assert Relevance(made, None, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert Relevance(made, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_a_reward_that_is_not_finite_says_nothing() -> None:
@@ -92,13 +96,78 @@ def test_a_reward_that_is_not_finite_says_nothing() -> None:
     def broken(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
         return next_obs[..., 0] * torch.inf
 
-    assert Relevance(made, broken, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert Relevance(made, broken, None, 3).look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_few_steps_shorten_the_rollout() -> None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    shares = Relevance(made, paid_for_the_first, 5).look(inputs[:3], generator())
+    shares = Relevance(made, paid_for_the_first, None, 5).look(inputs[:3], generator())
     assert shares is not None
     assert float(shares.sum()) == pytest.approx(1.0)
-    assert Relevance(made, paid_for_the_first, 5).look(inputs[:1], generator()) is None
+    assert Relevance(made, paid_for_the_first, None, 5).look(inputs[:1], generator()) is None
+
+
+def ends_by(dim: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda obs, action, next_obs: next_obs[..., dim].abs() > 0.5  # noqa: ARG005
+
+
+def looked(
+    reward_fn: RewardFn | None, termination_fn: TerminationFn | None, horizon: int = 4
+) -> Tensor | None:
+    made = model()
+    inputs = made.tensors(DATA)[0]
+    relevance = Relevance(made, reward_fn, termination_fn, horizon)
+    relevance.begin(inputs, torch.as_tensor(DATA.next_obs))
+    return relevance.look(inputs, generator(3))
+
+
+@pytest.mark.parametrize("dim", range(OBS_SIZE))
+def test_what_decides_about_the_end_counts_like_a_payment_for_it(dim: int) -> None:
+    """A jump has no gradient; the dimension that it depends on has."""
+    shares = looked(None, ends_by(dim))
+    paid = looked(lambda obs, action, next_obs: next_obs[..., dim], None)  # noqa: ARG005
+    assert shares is not None
+    assert paid is not None
+    torch.testing.assert_close(shares, paid)
+    assert float(shares.sum()) == pytest.approx(1.0)
+
+
+def test_return_and_end_count_alike() -> None:
+    alone = [looked(paid_for_the_first, None), looked(None, ends_by(1))]
+    both = looked(paid_for_the_first, ends_by(1))
+    assert both is not None
+    torch.testing.assert_close(both, sum(alone) / 2)
+
+
+def test_dimensions_decide_in_the_share_of_steps_that_they_change() -> None:
+    def ends(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+        return (next_obs[..., 0].abs() > 0.5) | (next_obs[..., 1].abs() > 1.0)
+
+    made = model()
+    next_obs = torch.as_tensor(DATA.next_obs)
+    relevance = Relevance(made, None, ends, 1)
+    relevance.begin(made.tensors(DATA)[0], next_obs)
+    others = next_obs.roll(100, dims=0)
+    flipped = []
+    for dim in range(OBS_SIZE):
+        swapped = torch.where(torch.arange(OBS_SIZE) == dim, others, next_obs)
+        flipped.append(ends(next_obs, next_obs, swapped) != ends(next_obs, next_obs, next_obs))
+    rate = torch.stack(flipped).float().mean(dim=1)
+    assert rate[0] > 0
+    assert rate[1] > 0
+    assert rate[2:].sum() == 0
+    decides = relevance._decides
+    assert decides is not None
+    torch.testing.assert_close(decides.square() * next_obs.var(dim=0), rate)
+
+
+def test_ends_that_nothing_changes_say_nothing() -> None:
+    def never(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+        return torch.zeros(next_obs.shape[:-1], dtype=torch.bool)
+
+    assert looked(None, never) is None
+    paid, with_ends = looked(paid_for_the_first, None), looked(paid_for_the_first, never)
+    assert paid is not None
+    assert with_ends is not None
+    assert torch.equal(paid, with_ends)
