@@ -20,6 +20,19 @@ TerminationFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(obs, action, next_obs) -> terminated [...]`, bool; shapes as for `RewardFn`."""
 
 
+class StateValue(Protocol):
+    """What states are worth: `obs [..., D_obs] -> value [...]`, differentiable."""
+
+    @property
+    def discount(self) -> float:
+        """Weight of a reward one step later."""
+        ...
+
+    def __call__(self, obs: Tensor, /) -> Tensor:
+        """Return the discounted return from a state on."""
+        ...
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """A batch of diagonal Gaussians, one batch an ensemble member.

@@ -109,14 +109,15 @@ class ModelBasedAgent(SavesItself, ABC):
             learns_termination=self.termination_fn is None,
             generator=torch.Generator().manual_seed(derive_seed(seed, "weights")),
         ).to(self.device)
+        self.sampler = self._make_sampler()
         self.trainer = ModelTrainer(
             self.model,
             self.model_config,
             derive_seed(seed, "bootstrap"),
             self.reward_fn,
             self.termination_fn,
+            self.sampler.terminal_value,
         )
-        self.sampler = self._make_sampler()
 
     @abstractmethod
     def predict(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.dynamics.model import DynamicsModel
-from mbrl_bilevel.types import RewardFn, TerminationFn
+from mbrl_bilevel.types import RewardFn, StateValue, TerminationFn
 
 ROWS = 64
 """Steps that the return is differentiated at, in one look."""
@@ -21,7 +21,8 @@ class Relevance:
     `U = E[g g^T]`. Its diagonal is what is measured here, in shares that add up to one.
 
     R is rolled out in the model: the step predicted, and `horizon` more under recorded actions, by
-    the members' means. Dimensions matter that are paid for, and those that these depend on.
+    the members' means; an agent's value of the state after them is added, if it has one. Dimensions
+    matter that are paid for, and those that these depend on.
 
     Where an exact function ends episodes, what decides about the end matters as well. It has no
     gradient: dimension i decides in a share `m_i` of recorded steps, in which another recorded
@@ -34,6 +35,8 @@ class Relevance:
         model: Its normalisers are fitted before `look`.
         reward_fn: Exact reward; None: the model's own, if it learns one.
         termination_fn: Exact termination; None: ends do not count.
+        value: Of the state at the end of a rollout, and the discount up to there; None: nothing,
+            and no discount.
         horizon: Steps after the one predicted.
     """
 
@@ -42,11 +45,13 @@ class Relevance:
         model: DynamicsModel,
         reward_fn: RewardFn | None,
         termination_fn: TerminationFn | None,
+        value: StateValue | None,
         horizon: int,
     ) -> None:
         self._model = model
         self._reward_fn = reward_fn
         self._termination_fn = termination_fn
+        self._value = value
         self._horizon = horizon
         self._decides: Tensor | None = None
 
@@ -85,9 +90,10 @@ class Relevance:
         """
         model, size = self._model, self._model.obs_size
         horizon = min(self._horizon, len(inputs) - 1)
-        pays = self._reward_fn is not None or model.learns_reward
+        pays = self._reward_fn is not None or model.learns_reward or self._value is not None
         if horizon < 1 or not (pays or self._decides is not None):
             return None
+        discount = 1.0 if self._value is None else self._value.discount
         rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator).to(inputs.device)
         num_members = model.network.ensemble_size
         members = model.members(torch.arange(num_members, device=inputs.device))
@@ -104,9 +110,11 @@ class Relevance:
                 action = inputs[rows + t][:, size:].expand(num_members, -1, -1)
                 next_obs, learned = members.step(current, action, None)
                 reward = self._exact_reward(current, action, next_obs)
-                total = total + (reward if learned is None else learned)
+                total = total + discount**t * (reward if learned is None else learned)
                 visited = visited + next_obs
                 current = next_obs
+            if self._value is not None:
+                total = total + discount ** (horizon + 1) * self._value(current)
         shares = []
         if total.requires_grad:  # else the reward depends on no state
             again = self._decides is not None

@@ -30,17 +30,28 @@ def paid_for_actions(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  
     return action[..., 0]
 
 
+class Worth:
+    """A value of states."""
+
+    discount = 0.8
+
+    def __call__(self, obs: Tensor, /) -> Tensor:
+        return 3 * obs[..., 1].cos()
+
+
 @pytest.mark.parametrize("horizon", [1, 4])
 @pytest.mark.parametrize("learns_reward", [False, True])
+@pytest.mark.parametrize("value", [None, Worth()])
 def test_shares_are_the_squared_derivatives_of_the_return(
-    horizon: int, learns_reward: bool
+    horizon: int, learns_reward: bool, value: Worth | None
 ) -> None:
     """By central differences of a rollout written out, one row and member at a time."""
     made = model(learns_reward=learns_reward).double()
     inputs = made.tensors(DATA)[0].double()
     reward_fn = None if learns_reward else paid_for_the_first
-    found = Relevance(made, reward_fn, None, horizon).look(inputs, generator(3))
+    found = Relevance(made, reward_fn, None, value, horizon).look(inputs, generator(3))
     rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator(3))
+    discount = 1.0 if value is None else value.discount
     std = made.target_normalizer.std
     squares = torch.zeros(made.network.ensemble_size, OBS_SIZE + learns_reward, dtype=torch.float64)
 
@@ -58,8 +69,8 @@ def test_shares_are_the_squared_derivatives_of_the_return(
             prediction = step(member, torch.cat([obs, action]))
             next_obs = obs + prediction[:OBS_SIZE]
             own = prediction[-1] if learns_reward else paid_for_the_first(obs, action, next_obs)
-            paid = paid + own
-        return paid
+            paid = paid + discount**t * own
+        return paid if value is None else paid + discount ** (horizon + 1) * value(next_obs)
 
     bump = 1e-5
     with torch.no_grad():
@@ -81,13 +92,13 @@ def test_shares_are_the_squared_derivatives_of_the_return(
 
 def test_a_reward_of_actions_alone_says_nothing() -> None:
     made = model()
-    relevance = Relevance(made, paid_for_actions, None, 3)
+    relevance = Relevance(made, paid_for_actions, None, None, 3)
     assert relevance.look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_without_a_reward_nothing_is_known() -> None:
     made = model()
-    assert Relevance(made, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert Relevance(made, None, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_a_reward_that_is_not_finite_says_nothing() -> None:
@@ -96,16 +107,16 @@ def test_a_reward_that_is_not_finite_says_nothing() -> None:
     def broken(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
         return next_obs[..., 0] * torch.inf
 
-    assert Relevance(made, broken, None, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert Relevance(made, broken, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_few_steps_shorten_the_rollout() -> None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    shares = Relevance(made, paid_for_the_first, None, 5).look(inputs[:3], generator())
+    shares = Relevance(made, paid_for_the_first, None, None, 5).look(inputs[:3], generator())
     assert shares is not None
     assert float(shares.sum()) == pytest.approx(1.0)
-    assert Relevance(made, paid_for_the_first, None, 5).look(inputs[:1], generator()) is None
+    assert Relevance(made, paid_for_the_first, None, None, 5).look(inputs[:1], generator()) is None
 
 
 def ends_by(dim: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -117,7 +128,7 @@ def looked(
 ) -> Tensor | None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    relevance = Relevance(made, reward_fn, termination_fn, horizon)
+    relevance = Relevance(made, reward_fn, termination_fn, None, horizon)
     relevance.begin(inputs, torch.as_tensor(DATA.next_obs))
     return relevance.look(inputs, generator(3))
 
@@ -146,7 +157,7 @@ def test_dimensions_decide_in_the_share_of_steps_that_they_change() -> None:
 
     made = model()
     next_obs = torch.as_tensor(DATA.next_obs)
-    relevance = Relevance(made, None, ends, 1)
+    relevance = Relevance(made, None, ends, None, 1)
     relevance.begin(made.tensors(DATA)[0], next_obs)
     others = next_obs.roll(100, dims=0)
     flipped = []
@@ -171,3 +182,17 @@ def test_ends_that_nothing_changes_say_nothing() -> None:
     assert paid is not None
     assert with_ends is not None
     assert torch.equal(paid, with_ends)
+
+
+def test_a_value_alone_says_what_matters_once_it_has_learned() -> None:
+    made = model()
+    inputs = made.tensors(DATA)[0]
+
+    class Nothing(Worth):
+        def __call__(self, obs: Tensor, /) -> Tensor:
+            return (0 * obs).sum(dim=-1)
+
+    assert Relevance(made, None, None, Nothing(), 2).look(inputs, generator()) is None
+    shares = Relevance(made, None, None, Worth(), 2).look(inputs, generator())
+    assert shares is not None
+    assert float(shares.sum()) == pytest.approx(1.0)
