@@ -7,8 +7,8 @@ Ways to train an ensemble of five take turns, on the same data:
 - `nll_step`, `likelihood_step`, `bilevel_step`: the updates that a fit of `ModelTrainer` consists
   of; with the bilevel objective every tenth is followed by an outer step on held-out rows. In
   `likelihood_step` (`outer: likelihood`, a fixed weight decay) the reward alone follows it, in
-  `bilevel_step` (`outer: return`, five steps ahead) it is also asked what matters for the return,
-  and the weight decay is learned.
+  `bilevel_step` (`outer: return`, five steps ahead) it is also asked what matters for the return
+  and for the ends of episodes, and the weight decay is learned.
 - `functional_step`: a bilevel update, followed every time by a full hypergradient step by the
   `functional` solver on a held-out batch.
 - `nll_fit`, `bilevel_fit`: whole fits by `ModelTrainer`, divided by their number of updates. The
@@ -61,6 +61,11 @@ def reward_fn(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     return next_obs[..., :3].sin().sum(dim=-1) - 0.1 * action.square().sum(dim=-1) - obs[..., 3]
 
 
+def termination_fn(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+    """Return which steps end: where one dimension is large."""
+    return next_obs[..., 4].abs() > 2.0
+
+
 def make_trainer(objective: NLLConfig | BilevelConfig, config: ModelConfig) -> ModelTrainer:
     """Return a trainer of a new ensemble."""
     codec = ActionCodec(spaces.Box(-1.0, 1.0, (ACTION_SIZE,)))
@@ -73,7 +78,7 @@ def make_trainer(objective: NLLConfig | BilevelConfig, config: ModelConfig) -> M
         learns_termination=False,
         generator=torch.Generator().manual_seed(0),
     )
-    return ModelTrainer(model, config, 0, reward_fn)
+    return ModelTrainer(model, config, 0, reward_fn, termination_fn)
 
 
 class Steps:
@@ -87,7 +92,8 @@ class Steps:
         self.x_held, self.y_held = trainer.model.tensors(held_out)
         trainer.model.input_normalizer.fit(self.x)
         trainer.model.target_normalizer.fit(self.y)
-        trainer.outer.begin(self.x, self.x_held, self.y_held)
+        next_obs = torch.as_tensor(training.next_obs)
+        trainer.outer.begin(self.x, next_obs, self.x_held, self.y_held)
         self.batch_size = trainer.config.batch_size
         self.generator = torch.Generator().manual_seed(0)
         size = (self.network.ensemble_size, 1, OBS_SIZE)
