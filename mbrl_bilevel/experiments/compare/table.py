@@ -43,12 +43,10 @@ class Table:
 
     def pairs(self, one: str, other: str) -> NDArray[np.float64]:
         """Return two methods' returns `[N, 2]` for each task and seed that both have finished."""
-        found = [
-            (ours[seed], theirs[seed])
-            for task in self.tasks
-            for ours, theirs in [(self._by_seed(task, one), self._by_seed(task, other))]
-            for seed in ours.keys() & theirs.keys()
-        ]
+        found: list[tuple[float, float]] = []
+        for task in self.tasks:
+            ours, theirs = self._by_seed(task, one), self._by_seed(task, other)
+            found += [(ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()]
         return np.array(found).reshape(-1, 2)
 
     def _by_seed(self, task: str, method: str) -> dict[int, float]:
