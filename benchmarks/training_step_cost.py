@@ -36,6 +36,7 @@ from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec, Transitions
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.dynamics.backward import make_backward
+from mbrl_bilevel.types import TaskFunctions
 
 OBS_SIZE, ACTION_SIZE = 17, 6
 """Those of HalfCheetah."""
@@ -78,7 +79,7 @@ def make_trainer(objective: NLLConfig | BilevelConfig, config: ModelConfig) -> M
         learns_termination=False,
         generator=torch.Generator().manual_seed(0),
     )
-    return ModelTrainer(model, config, 0, reward_fn, termination_fn)
+    return ModelTrainer(model, config, 0, TaskFunctions(reward_fn, termination_fn))
 
 
 class Steps:

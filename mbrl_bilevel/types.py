@@ -34,6 +34,21 @@ class StateValue(Protocol):
 
 
 @dataclass(frozen=True)
+class TaskFunctions:
+    """What an agent knows of its task beside the dynamics.
+
+    Attributes:
+        reward_fn: The exact reward; None: the model's own, if it learns one.
+        termination_fn: The exact termination; None: the model's own, if it learns one.
+        value: What the agent takes states to be worth; None: nothing.
+    """
+
+    reward_fn: RewardFn | None = None
+    termination_fn: TerminationFn | None = None
+    value: StateValue | None = None
+
+
+@dataclass(frozen=True)
 class Gaussian:
     """A batch of diagonal Gaussians, one batch an ensemble member.
 

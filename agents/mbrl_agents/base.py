@@ -33,7 +33,7 @@ from mbrl_bilevel.runs import (
     resolve_device,
     set_generator_state,
 )
-from mbrl_bilevel.types import RewardFn, TerminationFn
+from mbrl_bilevel.types import RewardFn, TaskFunctions, TerminationFn
 
 
 class ModelBasedAgent(SavesItself, ABC):
@@ -114,9 +114,7 @@ class ModelBasedAgent(SavesItself, ABC):
             self.model,
             self.model_config,
             derive_seed(seed, "bootstrap"),
-            self.reward_fn,
-            self.termination_fn,
-            self.sampler.terminal_value,
+            TaskFunctions(self.reward_fn, self.termination_fn, self.sampler.terminal_value),
         )
 
     @abstractmethod

@@ -11,7 +11,7 @@ from mbrl_bilevel.config.schema import FIXED_DECAY
 from mbrl_bilevel.dynamics.learned_decay import LearnedDecay
 from mbrl_bilevel.dynamics.model import DynamicsModel
 from mbrl_bilevel.dynamics.relevance import Relevance
-from mbrl_bilevel.types import Gaussian, RewardFn, StateValue, TerminationFn
+from mbrl_bilevel.types import Gaussian, TaskFunctions
 
 OUTER_ROWS = 512
 """Held-out rows of an outer step, at most; solving the outer problem in the end takes all."""
@@ -26,9 +26,7 @@ class OuterProblem:
         model: On its device.
         config: Whether the weight decay is learned.
         seed: Of the steps that the return is looked at from.
-        reward_fn: The exact reward; None: the model's own, if it learns one.
-        termination_fn: The exact termination; None: the ends of episodes do not count.
-        value: What the agent takes states to be worth; None: nothing.
+        task: Says which dimensions matter, to objectives that ask.
 
     Attributes:
         fixed_decay: The optimiser's part of the weight decay; 0 where it is learned.
@@ -39,18 +37,12 @@ class OuterProblem:
         model: DynamicsModel,
         config: ModelConfig,
         seed: int,
-        reward_fn: RewardFn | None,
-        termination_fn: TerminationFn | None,
-        value: StateValue | None,
+        task: TaskFunctions,
     ) -> None:
         self._model = model
         self._seed = seed
         horizon = model.objective.return_horizon
-        self.relevance = (
-            Relevance(model, reward_fn, termination_fn, value, horizon)
-            if horizon is not None
-            else None
-        )
+        self.relevance = Relevance(model, task, horizon) if horizon is not None else None
         rate = config.weight_decay
         if rate == "auto":
             rate = FIXED_DECAY if horizon is None else "learned"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.dynamics.model import DynamicsModel
-from mbrl_bilevel.types import RewardFn, StateValue, TerminationFn
+from mbrl_bilevel.types import TaskFunctions
 
 ROWS = 64
 """Steps that the return is differentiated at, in one look."""
@@ -33,25 +33,19 @@ class Relevance:
 
     Args:
         model: Its normalisers are fitted before `look`.
-        reward_fn: Exact reward; None: the model's own, if it learns one.
-        termination_fn: Exact termination; None: ends do not count.
-        value: Of the state at the end of a rollout, and the discount up to there; None: nothing,
-            and no discount.
+        task: A termination that is learned does not count. The value is that of the state at the
+            end of a rollout, and says the discount up to there; without one there is none.
         horizon: Steps after the one predicted.
     """
 
     def __init__(
         self,
         model: DynamicsModel,
-        reward_fn: RewardFn | None,
-        termination_fn: TerminationFn | None,
-        value: StateValue | None,
+        task: TaskFunctions,
         horizon: int,
     ) -> None:
         self._model = model
-        self._reward_fn = reward_fn
-        self._termination_fn = termination_fn
-        self._value = value
+        self._task = task
         self._horizon = horizon
         self._decides: Tensor | None = None
 
@@ -63,7 +57,8 @@ class Relevance:
             inputs: The model's raw inputs, `[N, D_x]`.
             next_obs: Where they led to, `[N, D_obs]`.
         """
-        if self._termination_fn is None:
+        ends = self._task.termination_fn
+        if ends is None:
             return
         size = self._model.obs_size
         stride = -(-len(inputs) // SWAP_ROWS)
@@ -71,12 +66,12 @@ class Relevance:
         obs, action = inputs[:, :size], self._model.codec.decode(inputs[:, size:])
         # Another recorded value: that of half the record later.
         others = next_obs.roll(len(next_obs) // 2, dims=0)
-        ends = self._termination_fn(obs, action, next_obs)
+        ended = ends(obs, action, next_obs)
         changed = []
         for i in range(size):
             swapped = next_obs.clone()
             swapped[:, i] = others[:, i]
-            changed.append((self._termination_fn(obs, action, swapped) != ends).float().mean())
+            changed.append((ends(obs, action, swapped) != ended).float().mean())
         decides = torch.stack(changed)
         std = next_obs.std(dim=0)
         self._decides = (decides.sqrt() / std).where(decides > 0, 0.0) if decides.any() else None
@@ -90,10 +85,11 @@ class Relevance:
         """
         model, size = self._model, self._model.obs_size
         horizon = min(self._horizon, len(inputs) - 1)
-        pays = self._reward_fn is not None or model.learns_reward or self._value is not None
+        value = self._task.value
+        pays = self._task.reward_fn is not None or model.learns_reward or value is not None
         if horizon < 1 or not (pays or self._decides is not None):
             return None
-        discount = 1.0 if self._value is None else self._value.discount
+        discount = 1.0 if value is None else value.discount
         rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator).to(inputs.device)
         num_members = model.network.ensemble_size
         members = model.members(torch.arange(num_members, device=inputs.device))
@@ -113,8 +109,8 @@ class Relevance:
                 total = total + discount**t * (reward if learned is None else learned)
                 visited = visited + next_obs
                 current = next_obs
-            if self._value is not None:
-                total = total + discount ** (horizon + 1) * self._value(current)
+            if value is not None:
+                total = total + discount ** (horizon + 1) * value(current)
         shares = []
         if total.requires_grad:  # else the reward depends on no state
             again = self._decides is not None
@@ -147,6 +143,6 @@ class Relevance:
 
     def _exact_reward(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
         """Return the exact rewards `[E, N]`; zero where the model learns them."""
-        if self._reward_fn is None:
+        if self._task.reward_fn is None:
             return obs.new_zeros(())
-        return self._reward_fn(obs, self._model.codec.decode(action), next_obs)
+        return self._task.reward_fn(obs, self._model.codec.decode(action), next_obs)

@@ -17,7 +17,7 @@ from mbrl_bilevel.dynamics.outer_problem import OuterProblem
 from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
-from mbrl_bilevel.types import Gaussian, RewardFn, StateValue, TerminationFn
+from mbrl_bilevel.types import Gaussian, TaskFunctions
 
 STATIONARITY_ROWS = 1024
 """Training rows that the stationarity is measured on, at most."""
@@ -32,10 +32,7 @@ class ModelTrainer:
         model: On its device.
         config: Updates, batches, early stopping.
         seed: Of the members' bootstrap samples.
-        reward_fn: The exact reward, for objectives that ask which dimensions matter; None: the
-            model's own, if it learns one.
-        termination_fn: The exact termination, likewise; None: the ends of episodes do not count.
-        value: What the agent takes states to be worth, likewise; None: nothing.
+        task: For objectives that ask which dimensions matter; None: nothing is known of it.
     """
 
     def __init__(
@@ -43,15 +40,13 @@ class ModelTrainer:
         model: DynamicsModel,
         config: ModelConfig,
         seed: int,
-        reward_fn: RewardFn | None = None,
-        termination_fn: TerminationFn | None = None,
-        value: StateValue | None = None,
+        task: TaskFunctions | None = None,
     ) -> None:
         self.model = model
         self.config = config
         self.seed = seed
         network = model.network
-        self.outer = OuterProblem(model, config, seed, reward_fn, termination_fn, value)
+        self.outer = OuterProblem(model, config, seed, task or TaskFunctions())
         self.optimizer = make_optimizer(
             config.optimizer,
             [

@@ -21,6 +21,7 @@ from mbrl_bilevel.dynamics.learned_decay import (
     LearnedDecay,
 )
 from mbrl_bilevel.objectives import gaussian_nll
+from mbrl_bilevel.types import TaskFunctions
 from tests.dynamics.cases import BOX, CONFIGS, generator, linear_system, make_model, settings
 
 NUM_NOISE = 10
@@ -67,7 +68,7 @@ def make(objective: str | ObjectiveConfig, **changes: object) -> tuple[DynamicsM
         learns_termination=False,
         generator=generator(),
     )
-    return model, ModelTrainer(model, config, 0, paid_for_first_two)
+    return model, ModelTrainer(model, config, 0, TaskFunctions(paid_for_first_two))
 
 
 def relevant_error(model: DynamicsModel) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.dynamics.relevance import ROWS, Relevance
-from mbrl_bilevel.types import RewardFn, TerminationFn
+from mbrl_bilevel.types import RewardFn, TaskFunctions, TerminationFn
 from tests.dynamics.cases import OBS_SIZE, generator, linear_system, make_model
 
 DATA = linear_system(200)
@@ -49,7 +49,9 @@ def test_shares_are_the_squared_derivatives_of_the_return(
     made = model(learns_reward=learns_reward).double()
     inputs = made.tensors(DATA)[0].double()
     reward_fn = None if learns_reward else paid_for_the_first
-    found = Relevance(made, reward_fn, None, value, horizon).look(inputs, generator(3))
+    found = Relevance(made, TaskFunctions(reward_fn, value=value), horizon).look(
+        inputs, generator(3)
+    )
     rows = torch.randint(len(inputs) - horizon, (ROWS,), generator=generator(3))
     discount = 1.0 if value is None else value.discount
     std = made.target_normalizer.std
@@ -92,13 +94,13 @@ def test_shares_are_the_squared_derivatives_of_the_return(
 
 def test_a_reward_of_actions_alone_says_nothing() -> None:
     made = model()
-    relevance = Relevance(made, paid_for_actions, None, None, 3)
+    relevance = Relevance(made, TaskFunctions(paid_for_actions), 3)
     assert relevance.look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_without_a_reward_nothing_is_known() -> None:
     made = model()
-    assert Relevance(made, None, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert Relevance(made, TaskFunctions(), 3).look(made.tensors(DATA)[0], generator()) is None
 
 
 def test_a_reward_that_is_not_finite_says_nothing() -> None:
@@ -107,16 +109,20 @@ def test_a_reward_that_is_not_finite_says_nothing() -> None:
     def broken(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
         return next_obs[..., 0] * torch.inf
 
-    assert Relevance(made, broken, None, None, 3).look(made.tensors(DATA)[0], generator()) is None
+    assert (
+        Relevance(made, TaskFunctions(broken), 3).look(made.tensors(DATA)[0], generator()) is None
+    )
 
 
 def test_few_steps_shorten_the_rollout() -> None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    shares = Relevance(made, paid_for_the_first, None, None, 5).look(inputs[:3], generator())
+    shares = Relevance(made, TaskFunctions(paid_for_the_first), 5).look(inputs[:3], generator())
     assert shares is not None
     assert float(shares.sum()) == pytest.approx(1.0)
-    assert Relevance(made, paid_for_the_first, None, None, 5).look(inputs[:1], generator()) is None
+    assert (
+        Relevance(made, TaskFunctions(paid_for_the_first), 5).look(inputs[:1], generator()) is None
+    )
 
 
 def ends_by(dim: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -128,7 +134,7 @@ def looked(
 ) -> Tensor | None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    relevance = Relevance(made, reward_fn, termination_fn, None, horizon)
+    relevance = Relevance(made, TaskFunctions(reward_fn, termination_fn), horizon)
     relevance.begin(inputs, torch.as_tensor(DATA.next_obs))
     return relevance.look(inputs, generator(3))
 
@@ -157,7 +163,7 @@ def test_dimensions_decide_in_the_share_of_steps_that_they_change() -> None:
 
     made = model()
     next_obs = torch.as_tensor(DATA.next_obs)
-    relevance = Relevance(made, None, ends, None, 1)
+    relevance = Relevance(made, TaskFunctions(termination_fn=ends), 1)
     relevance.begin(made.tensors(DATA)[0], next_obs)
     others = next_obs.roll(100, dims=0)
     flipped = []
@@ -192,7 +198,7 @@ def test_a_value_alone_says_what_matters_once_it_has_learned() -> None:
         def __call__(self, obs: Tensor, /) -> Tensor:
             return (0 * obs).sum(dim=-1)
 
-    assert Relevance(made, None, None, Nothing(), 2).look(inputs, generator()) is None
-    shares = Relevance(made, None, None, Worth(), 2).look(inputs, generator())
+    assert Relevance(made, TaskFunctions(value=Nothing()), 2).look(inputs, generator()) is None
+    shares = Relevance(made, TaskFunctions(value=Worth()), 2).look(inputs, generator())
     assert shares is not None
     assert float(shares.sum()) == pytest.approx(1.0)
