@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal, Self
 import gymnasium as gym
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_agents.config import AgentConfig
 from mbrl_agents.interaction import Interaction
+from mbrl_agents.model_views import ShowsItsModel
 from mbrl_agents.planning import TrajectorySampler
 from mbrl_agents.random_actions import random_features
 from mbrl_agents.saving import SavesItself, load_agent
@@ -26,7 +26,6 @@ from mbrl_bilevel.data import ActionCodec, ReplayBuffer, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.environments import flatten_observations, make_env
 from mbrl_bilevel.errors import ConfigError
-from mbrl_bilevel.evaluation import what_matters
 from mbrl_bilevel.runs import (
     derive_seed,
     generator_state,
@@ -36,7 +35,7 @@ from mbrl_bilevel.runs import (
 from mbrl_bilevel.types import RewardFn, TaskFunctions, TerminationFn
 
 
-class ModelBasedAgent(SavesItself, ABC):
+class ModelBasedAgent(SavesItself, ShowsItsModel, ABC):
     """Acts, records, fits a model now and then, and improves with it: the outer loop of them all.
 
     An agent of its own says how it acts (`_act`, `predict`), what it does with a newly fitted model
@@ -230,56 +229,6 @@ class ModelBasedAgent(SavesItself, ABC):
         return load_agent(
             cls, Path(path), env, device=device, reward_fn=reward_fn, termination_fn=termination_fn
         )
-
-    def sample_trajectories(self, obs: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
-        """Return what the model expects of an action sequence: `[P, H + 1, D_obs]`.
-
-        Open loop, one trajectory a particle, with the same noise every time.
-
-        Args:
-            obs: Where to start, `[D_obs]`.
-            actions: The environment's actions, `[H, *shape]`.
-        """
-        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
-        plan = self.codec.encode(self.codec.flatten(actions))
-        generator = torch.Generator().manual_seed(self.seed)
-        return self.sampler.trajectories(start, plan, generator).cpu().numpy()
-
-    def evaluation_metrics(self) -> dict[str, float]:
-        """Return what to log with an evaluation: its episodes say it all."""
-        return {}
-
-    def figures(self) -> dict[str, Figure]:
-        """Return a picture of which dimensions matter for the return, if the objective asks."""
-        shares, decay = self.model.objective.relevance, self.trainer.outer.decay
-        if self.num_fits == 0 or (shares is None and decay is None):
-            return {}
-        return {
-            "what_matters": what_matters(
-                None if shares is None else shares.cpu().numpy(),
-                None if decay is None else decay.input_rates[: self.model.obs_size].cpu().numpy(),
-                self.model.obs_size,
-            )
-        }
-
-    @torch.no_grad()
-    def predict_next_obs(
-        self, obs: NDArray[Any], actions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return mean and variance of the next observations by each elite, `[E, N, D_obs]` both.
-
-        Args:
-            obs: `[N, D_obs]`.
-            actions: The environment's actions, `[N, *shape]`.
-        """
-        start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
-        features = self.codec.encode(self.codec.flatten(actions))
-        elites = self.model.elite_indices
-        inputs = torch.cat([start, features], dim=-1).expand(len(elites), -1, -1)
-        prediction = self.model.members(elites).predict(inputs)
-        size = self.model.obs_size
-        variance = prediction.log_var.exp().expand_as(prediction.mean)[..., :size]
-        return (start + prediction.mean[..., :size]).cpu().numpy(), variance.cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning goes on from, as nested plain values and tensors."""
