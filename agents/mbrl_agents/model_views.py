@@ -1,4 +1,4 @@
-"""What an agent shows of its model: predictions, and what matters in them."""
+"""What a run asks an agent to show: its model's predictions, and what matters in them."""
 
 from typing import Any
 
@@ -13,10 +13,7 @@ from mbrl_bilevel.evaluation import what_matters
 
 
 class ShowsItsModel:
-    """`sample_trajectories`, `predict_next_obs` and `figures`, to inherit.
-
-    They are what `mbrl_bilevel.types.ModelAgent` and `ReportingAgent` ask for.
-    """
+    """What `mbrl_bilevel.types.ModelAgent` and `ReportingAgent` ask for, to inherit."""
 
     codec: ActionCodec
     device: torch.device

@@ -33,11 +33,7 @@ class OuterProblem:
     """
 
     def __init__(
-        self,
-        model: DynamicsModel,
-        config: ModelConfig,
-        seed: int,
-        task: TaskFunctions,
+        self, model: DynamicsModel, config: ModelConfig, seed: int, task: TaskFunctions
     ) -> None:
         self._model = model
         self._seed = seed

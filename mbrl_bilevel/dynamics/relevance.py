@@ -38,12 +38,7 @@ class Relevance:
         horizon: Steps after the one predicted.
     """
 
-    def __init__(
-        self,
-        model: DynamicsModel,
-        task: TaskFunctions,
-        horizon: int,
-    ) -> None:
+    def __init__(self, model: DynamicsModel, task: TaskFunctions, horizon: int) -> None:
         self._model = model
         self._task = task
         self._horizon = horizon

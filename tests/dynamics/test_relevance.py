@@ -30,6 +30,16 @@ def paid_for_actions(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  
     return action[..., 0]
 
 
+def looked(
+    reward_fn: RewardFn | None, termination_fn: TerminationFn | None, horizon: int = 4
+) -> Tensor | None:
+    made = model()
+    inputs = made.tensors(DATA)[0]
+    relevance = Relevance(made, TaskFunctions(reward_fn, termination_fn), horizon)
+    relevance.begin(inputs, torch.as_tensor(DATA.next_obs))
+    return relevance.look(inputs, generator(3))
+
+
 class Worth:
     """A value of states."""
 
@@ -93,50 +103,32 @@ def test_shares_are_the_squared_derivatives_of_the_return(
 
 
 def test_a_reward_of_actions_alone_says_nothing() -> None:
-    made = model()
-    relevance = Relevance(made, TaskFunctions(paid_for_actions), 3)
-    assert relevance.look(made.tensors(DATA)[0], generator()) is None
+    assert looked(paid_for_actions, None) is None
 
 
 def test_without_a_reward_nothing_is_known() -> None:
-    made = model()
-    assert Relevance(made, TaskFunctions(), 3).look(made.tensors(DATA)[0], generator()) is None
+    assert looked(None, None) is None
 
 
 def test_a_reward_that_is_not_finite_says_nothing() -> None:
-    made = model()
-
     def broken(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
         return next_obs[..., 0] * torch.inf
 
-    assert (
-        Relevance(made, TaskFunctions(broken), 3).look(made.tensors(DATA)[0], generator()) is None
-    )
+    assert looked(broken, None) is None
 
 
 def test_few_steps_shorten_the_rollout() -> None:
     made = model()
     inputs = made.tensors(DATA)[0]
-    shares = Relevance(made, TaskFunctions(paid_for_the_first), 5).look(inputs[:3], generator())
+    relevance = Relevance(made, TaskFunctions(paid_for_the_first), 5)
+    shares = relevance.look(inputs[:3], generator())
     assert shares is not None
     assert float(shares.sum()) == pytest.approx(1.0)
-    assert (
-        Relevance(made, TaskFunctions(paid_for_the_first), 5).look(inputs[:1], generator()) is None
-    )
+    assert relevance.look(inputs[:1], generator()) is None
 
 
 def ends_by(dim: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return lambda obs, action, next_obs: next_obs[..., dim].abs() > 0.5  # noqa: ARG005
-
-
-def looked(
-    reward_fn: RewardFn | None, termination_fn: TerminationFn | None, horizon: int = 4
-) -> Tensor | None:
-    made = model()
-    inputs = made.tensors(DATA)[0]
-    relevance = Relevance(made, TaskFunctions(reward_fn, termination_fn), horizon)
-    relevance.begin(inputs, torch.as_tensor(DATA.next_obs))
-    return relevance.look(inputs, generator(3))
 
 
 @pytest.mark.parametrize("dim", range(OBS_SIZE))
