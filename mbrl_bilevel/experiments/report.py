@@ -37,9 +37,10 @@ def write_plots(
     if isinstance(agent, ReportingAgent):
         figures |= agent.figures()
     for name, figure in figures.items():
-        save_figure(figure, run.plots / f"{name}.png")
+        path = run.plots / f"{name}.png"
+        save_figure(figure, path)
         if logger is not None:
-            logger.log_figure(agent.num_timesteps, f"plots/{name}", figure)
+            logger.log_picture(agent.num_timesteps, f"plots/{name}", path)
 
 
 def _model_figures(agent: ModelAgent, episodes: Sequence[Episode]) -> dict[str, Figure]:

@@ -1,19 +1,16 @@
-"""Numbers and figures of a run, to metrics.jsonl and to TensorBoard."""
+"""Numbers of a run, to metrics.jsonl and to TensorBoard, and pictures to the latter."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.runs import strict_json
 from mbrl_bilevel.runs.files import os_reason, write_text_atomic
-
-if TYPE_CHECKING:  # slow to import, and most runs draw nothing
-    from matplotlib.figure import Figure
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -73,10 +70,15 @@ class MetricsLogger:
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
-    def log_figure(self, step: int, tag: str, figure: "Figure") -> None:
-        """Send a figure to TensorBoard's images; the figure stays open."""
+    def log_picture(self, step: int, tag: str, path: Path) -> None:
+        """Send a PNG file to TensorBoard's images.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            MBRLError: This is closed.
+        """
         self._check_open()
-        self._writer.add_figure(tag, figure, step, close=False)
+        _add_picture(self._writer, step, tag, path)
         self._writer.flush()
 
     def close(self) -> None:
@@ -100,17 +102,17 @@ class MetricsLogger:
         self.close()
 
 
-def log_figures(folder: Path, step: int, figures: Mapping[str, "Figure"]) -> None:
-    """Send figures (TensorBoard tag -> figure) to an events file in a folder; they stay open.
+def log_pictures(folder: Path, step: int, pictures: Mapping[str, Path]) -> None:
+    """Send PNG files (TensorBoard tag -> path) to an events file in a folder.
 
-    For figures without a run's numbers: nothing goes to metrics.jsonl.
+    For pictures without a run's numbers: nothing goes to metrics.jsonl.
+
+    Raises:
+        FileNotFoundError: There is no such file.
     """
-    writer = SummaryWriter(str(folder))
-    try:
-        for tag, figure in figures.items():
-            writer.add_figure(tag, figure, step, close=False)
-    finally:
-        writer.close()
+    with SummaryWriter(str(folder)) as writer:
+        for tag, path in pictures.items():
+            _add_picture(writer, step, tag, path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -150,3 +152,10 @@ def _truncate(path: Path, last_step: int) -> float:
     kept = [row for row in read_metrics(path) if row["step"] <= last_step]
     write_text_atomic(path, "".join(strict_json.dumps(row) + "\n" for row in kept))
     return max((float(row["time_s"]) for row in kept), default=0.0)
+
+
+def _add_picture(writer: SummaryWriter, step: int, tag: str, path: Path) -> None:
+    from matplotlib.image import imread  # slow to import, and most runs draw nothing
+
+    # Of the file: to draw a figure a second time takes as long as the first.
+    writer.add_image(tag, imread(path), step, dataformats="HWC")

@@ -1,18 +1,20 @@
 import json
 import math
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
 
 from mbrl_bilevel.errors import MBRLError
-from mbrl_bilevel.runs.metrics import MetricsLogger, log_figures, read_metrics
+from mbrl_bilevel.runs.metrics import MetricsLogger, log_pictures, read_metrics
 
 
 class _Clock:
@@ -70,22 +72,31 @@ def test_nan_is_null_in_json_and_itself_in_tensorboard(tmp_path: Path) -> None:
     assert scalars(tmp_path, "b") == [(1, -math.inf)]
 
 
-def test_figures(tmp_path: Path) -> None:
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A PNG file of 100 x 50 pixels."""
     figure = Figure(figsize=(2, 1), dpi=50)
     figure.subplots().plot([0, 1])
+    path = tmp_path / "picture.png"
+    figure.savefig(path)
+    return path
+
+
+def test_pictures(tmp_path: Path, picture: Path) -> None:
     with MetricsLogger(tmp_path) as logger:
-        logger.log_figure(5, "plots/model", figure)
+        logger.log_picture(5, "plots/model", picture)
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
     (image,) = accumulator.Images("plots/model")
     assert (image.step, image.width, image.height) == (5, 100, 50)
+    shown = imread(BytesIO(image.encoded_image_string))
+    assert np.array_equal(shown, imread(picture))
+    assert 0 < shown.mean() < 1
 
 
-def test_figures_without_numbers(tmp_path: Path) -> None:
-    figure = Figure(figsize=(2, 1), dpi=50)
-    figure.subplots().plot([0, 1])
+def test_pictures_without_numbers(tmp_path: Path, picture: Path) -> None:
     for step in (5, 7):
-        log_figures(tmp_path, step, {"plots/a": figure, "plots/b": figure})
+        log_pictures(tmp_path, step, {"plots/a": picture, "plots/b": picture})
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
     assert accumulator.Tags()["images"] == ["plots/a", "plots/b"]
@@ -198,5 +209,5 @@ def test_after_closing_nothing_is_logged(tmp_path: Path) -> None:
     with pytest.raises(MBRLError, match="is closed"):
         logger.log(1, {"a": 1.0})
     with pytest.raises(MBRLError, match="is closed"):
-        logger.log_figure(1, "a", Figure())
+        logger.log_picture(1, "a", tmp_path / "a.png")
     assert len(list(tmp_path.iterdir())) == num_files

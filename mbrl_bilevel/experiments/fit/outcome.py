@@ -8,7 +8,7 @@ from mbrl_bilevel.experiments.fit.plots import draw_figures
 from mbrl_bilevel.experiments.fit.report import make_report
 from mbrl_bilevel.experiments.fit.resume import identity
 from mbrl_bilevel.runs import RunDir, versions, write_text_atomic
-from mbrl_bilevel.runs.metrics import log_figures
+from mbrl_bilevel.runs.metrics import log_pictures
 
 REPORT_FILE = "report.md"
 
@@ -56,9 +56,9 @@ def read_report(run: RunDir) -> str:
 
 def write_pictures(run: RunDir, finished: Finished) -> None:
     """Draw what is finished into `plots/`: PNG files, and the same for TensorBoard."""
-    figures = draw_figures(finished.rows, finished.curves, finished.fans)
-    for name, figure in figures.items():
-        save_figure(figure, run.plots / f"{name}.png")
+    pictures = {}
+    for name, figure in draw_figures(finished.rows, finished.curves, finished.fans).items():
+        pictures[f"plots/{name}"] = path = run.plots / f"{name}.png"
+        save_figure(figure, path)
     # A step for each part of a fit that was interrupted.
-    images = {f"plots/{name}": figure for name, figure in figures.items()}
-    log_figures(run.path, len(finished.rows), images)
+    log_pictures(run.path, len(finished.rows), pictures)
