@@ -174,7 +174,8 @@ def compare(arguments: Namespace, default_config: str) -> int:
     config = validate(CompareConfig, load_data(source, overrides))
     if run_path is None:
         run_path = default_run_path(RUNS, config.name, config.seed, datetime.now())
-    command = shlex.join(["mbrl-bilevel", "compare", *arguments.words])
+    options = ["--resume"] if arguments.resume else []
+    command = shlex.join(["mbrl-bilevel", "compare", *options, *arguments.words])
     result = compare_objectives(config, run_path, command, resume=arguments.resume)
     if arguments.json is not None:
         write_json_atomic(arguments.json, {"results": result.rows})

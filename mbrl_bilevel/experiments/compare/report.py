@@ -18,10 +18,10 @@ from mbrl_bilevel.experiments.reproduce.outcome import markdown_table
 FEW_SEEDS = 5
 
 
-def make_report(config: CompareConfig, rows: Sequence[Row], command: str) -> str:
-    """Return the report; `rows` as in results.jsonl."""
+def make_report(config: CompareConfig, rows: Sequence[Row], commands: Sequence[str]) -> str:
+    """Return the report; `rows` as in results.jsonl, `commands` what was typed, in order."""
     table = make_table(config, rows)
-    parts = [f"# {config.name}", f"```\n{command}\n```"]
+    parts = [f"# {config.name}", "\n".join(["```", *commands, "```"])]
     if table.tasks:
         parts += [
             "## Final returns",

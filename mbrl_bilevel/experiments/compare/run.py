@@ -68,7 +68,7 @@ def compare(
     Args:
         config: What to compare, and how to run it.
         run_path: The folder; must hold no run yet, or, with `resume`, the one to go on with.
-        command: What was typed, for the report.
+        command: What was typed. The report shows it, and below it those that added cells.
         resume: Keep the finished cells, go on with the interrupted ones and run the others again.
             How cells are run may change, and tasks, objectives, seeds and values of the grid may
             join; what is there may not change.
@@ -80,17 +80,24 @@ def compare(
     """
     cells = plan(config, run_path)
     outcomes: dict[Path, Outcome] = {}
+    commands = [command]
     if resume:
         run = RunDir.open(run_path)
         own = validate(CompareConfig, load_data(run.config_path))
         check_same_settings(run_path, own.model_copy(update=_may_differ(own, config)), config)
         outcomes = _finished(run, cells)
+        commands = _earlier_commands(run)
+        has_grown = own.model_copy(update={key: getattr(config, key) for key in HOW}) != config
+        if has_grown or not commands:
+            commands.append(command)
     else:
         run = RunDir.create(run_path)
         for unused in (run.checkpoints, run.videos):
             unused.rmdir()
     write_text_atomic(run.config_path, to_yaml(config))
     left = [cell for cell in cells if cell.folder not in outcomes]
+    summary = {"name": config.name, "commands": commands, "num_cells": len(cells)}
+    run.write_summary({"status": "running", **summary, "num_finished": len(outcomes)})
     status = "failed"
     try:
         with compare_progress(len(cells), len(outcomes), enabled=show_progress) as progress:
@@ -105,9 +112,8 @@ def compare(
         status = "interrupted"
     finally:
         rows = _rows(cells, outcomes)
-        report = _conclude(config, run, rows, command)
-        counts = {"num_cells": len(cells), "num_finished": len(rows)}
-        run.write_summary({"status": status, "name": config.name, **counts})
+        report = _conclude(config, run, rows, commands)
+        run.write_summary({"status": status, **summary, "num_finished": len(rows)})
     return CompareResult(status, rows, len(cells), report)
 
 
@@ -138,6 +144,13 @@ def _run(
     return run_with_ray(cells, *settings, progress)
 
 
+def _earlier_commands(run: RunDir) -> list[str]:
+    """Return what was typed before, nothing for a folder without a summary that says it."""
+    if not run.summary_path.is_file():
+        return []
+    return list(run.read_summary().get("commands", ()))
+
+
 def _finished(run: RunDir, cells: Sequence[Cell]) -> dict[Path, Outcome]:
     """Return the outcomes in results.jsonl of cells that need not be run again."""
     path = run.path / RESULTS_FILE
@@ -166,10 +179,10 @@ def _write_rows(run: RunDir, rows: Sequence[Row]) -> None:
     write_text_atomic(run.path / RESULTS_FILE, text)
 
 
-def _conclude(config: CompareConfig, run: RunDir, rows: list[Row], command: str) -> str:
+def _conclude(config: CompareConfig, run: RunDir, rows: list[Row], commands: Sequence[str]) -> str:
     """Write rows, report, pictures and what TensorBoard shows of them; return the report."""
     _write_rows(run, rows)
-    report = make_report(config, rows, command)
+    report = make_report(config, rows, commands)
     write_text_atomic(run.path / REPORT_FILE, report)
     for name, figure in make_figures(config, rows).items():
         save_figure(figure, run.plots / f"{name}.png")

@@ -20,7 +20,8 @@ from tests.experiments.compare.cases import TINY, compare_config
 
 
 def run(config: CompareConfig, folder: Path, *, resume: bool = False) -> CompareResult:
-    return compare(config, folder, "mbrl-bilevel compare", resume=resume, show_progress=False)
+    command = "mbrl-bilevel compare --resume" if resume else "mbrl-bilevel compare"
+    return compare(config, folder, command, resume=resume, show_progress=False)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -120,7 +121,9 @@ def test_interrupted_it_goes_on_without_repeating_what_is_finished(
     before = (folder / "cells/pets_pendulum/nll/s0/summary.json").stat().st_mtime_ns
     at_refresh(lambda: None)
     # How cells are run may change.
-    assert run(compare_config(), folder, resume=True).status == "completed"
+    resumed = run(compare_config(), folder, resume=True)
+    assert resumed.status == "completed"
+    assert "```\nmbrl-bilevel compare\n```" in resumed.report
     assert rows(folder) == rows(undisturbed)
     assert (folder / "cells/pets_pendulum/nll/s0/summary.json").stat().st_mtime_ns == before
     for overrides, message in (
@@ -140,6 +143,7 @@ def test_more_of_it_can_be_asked_for_and_none_of_it_lost(undisturbed: Path, tmp_
     mse = compare_config(objectives=["mse", "nll", "bilevel"])
     result = run(mse, folder, resume=True)
     assert (result.status, result.num_failed) == ("completed", 0)
+    assert "```\nmbrl-bilevel compare\nmbrl-bilevel compare --resume\n```" in result.report
     assert [row["objective"] for row in rows(folder)] == ["mse", "nll", "bilevel"]
     assert rows(folder)[1:] == rows(undisturbed)
     assert finished.stat().st_mtime_ns == before

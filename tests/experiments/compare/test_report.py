@@ -22,7 +22,7 @@ def test_methods_are_paired_seed_by_seed() -> None:
     table = make_table(compare_config(seeds=4), rows)
     assert sorted(table.pairs("bilevel", "nll").tolist()) == [[1.5, 1.0], [2.5, 2.0]]
     assert table.pairs("bilevel", "mse").shape == (0, 2)
-    report = make_report(compare_config(seeds=4), rows, "command")
+    report = make_report(compare_config(seeds=4), rows, ["command"])
     assert "| bilevel | nll |" in report
     assert "2 of 2" in report
 
@@ -38,7 +38,7 @@ def test_methods_are_paired_seed_by_seed() -> None:
 )
 def test_few_seeds_are_no_result(seeds: int, finished: dict[str, int], said: str) -> None:
     rows = [row(name, seed, 1.0) for name, number in finished.items() for seed in range(number)]
-    assert said in make_report(compare_config(seeds=seeds), rows, "command")
+    assert said in make_report(compare_config(seeds=seeds), rows, ["command"])
 
 
 def test_pictures_show_every_task_with_curves_and_final_evaluations() -> None:
