@@ -57,7 +57,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlabel="environment steps", ylabel="return")
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
         steps, returns = _series(metrics, "rollout/ep_rew")
@@ -138,7 +138,7 @@ def trajectory(
             (middle,) = axes.plot(steps, median[:, i], color=ORANGE, linestyle="--")
             (line,) = axes.plot(steps, real[:, i], color=BLUE)
             axes.set(title=names[i], xlim=(0, max(len(real) - 1, 1)))
-            axes.xaxis.set_major_locator(_whole_numbers())
+            axes.xaxis.set_major_locator(whole_numbers())
         num_left_out = num_dims - num_panels
         left_out = f" ({num_left_out} of {num_dims} dimensions not shown)" if num_left_out else ""
         figure.supxlabel(f"steps{left_out}", fontsize=STYLE["font.size"])
@@ -208,7 +208,8 @@ def _series(metrics: Sequence[Mapping[str, Any]], tag: str) -> tuple[list[int], 
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _whole_numbers() -> MaxNLocator:
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis that counts."""
     return MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True)
 
 

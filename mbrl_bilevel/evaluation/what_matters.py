@@ -6,7 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mbrl_bilevel.evaluation.plots import BLUE, GREY, ORANGE, STYLE, WIDTH_INCHES
+from mbrl_bilevel.evaluation.plots import (
+    BLUE,
+    GREY,
+    ORANGE,
+    STYLE,
+    WIDTH_INCHES,
+    whole_numbers,
+)
 
 
 def what_matters(
@@ -53,3 +60,4 @@ def _bars(axes: Axes, heights: NDArray[np.floating], obs_size: int) -> None:
     """Draw a bar for each dimension, observations in another colour than what follows them."""
     colors = [BLUE if i < obs_size else ORANGE for i in range(len(heights))]
     axes.bar(np.arange(len(heights)), heights, color=colors)
+    axes.xaxis.set_major_locator(whole_numbers())

@@ -17,6 +17,7 @@ def test_a_panel_each_with_a_bar_for_each_dimension() -> None:
     assert "then reward" in upper.get_xlabel()
     assert heights(lower) == decays.tolist()
     assert lower.get_yscale() == "log"
+    assert all(float(tick).is_integer() for tick in upper.get_xticks())
 
 
 def test_what_is_not_learned_has_no_panel() -> None:
