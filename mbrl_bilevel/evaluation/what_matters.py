@@ -6,14 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mbrl_bilevel.evaluation.plots import (
-    BLUE,
-    GREY,
-    ORANGE,
-    STYLE,
-    WIDTH_INCHES,
-    whole_numbers,
-)
+from mbrl_bilevel.evaluation.plots import BLUE, GREY, ORANGE, STYLE, WIDTH_INCHES, whole_numbers
 
 
 def what_matters(
