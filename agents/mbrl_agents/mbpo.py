@@ -62,7 +62,7 @@ class MBPO(PolicyAgent):
         obs_size = self.model.obs_size
         self.imagined = TransitionRing(1, obs_size, self.codec, self.generator)
         self.algorithm.replay_buffer = MixedReplay(  # type: ignore[assignment]
-            self.real, self.imagined, self.config.real_data_ratio
+            self.real, self.imagined, self.config.real_data_ratio, self.config.reward_scale
         )
         self.rollouts = ImaginedBatch(
             self.dynamics,

@@ -53,7 +53,7 @@ class ModelConfig(StrictConfig):
     )
     weight_decay: NonNegativeFloat | Literal["auto", "learned"] = Field(
         default="auto",
-        description="decoupled weight decay; learned: a rate for each input and each layer, by "
+        description="decoupled weight decay; learned: a rate for each observed input, by "
         "hypergradients of the held-out score; auto: learned where the objective is bilevel with "
         f"outer: return, else {FIXED_DECAY}",
     )

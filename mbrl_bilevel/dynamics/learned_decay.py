@@ -1,4 +1,4 @@
-"""Weight decay as an outer parameter: one rate an input and one a layer, by hypergradients."""
+"""Weight decay as an outer parameter: one rate an observed input, by hypergradients."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mbrl_bilevel.config.schema import FIXED_DECAY
 INITIAL_RATE = 1.0
 LOWEST_RATE, HIGHEST_RATE = 1e-3, 30.0
 """At a learning rate of 1e-3 the highest takes the weights of an input away in some 30 updates, the
-lowest leaves those of a layer alone."""
+lowest leaves them alone."""
 STEP_SIZE = 0.2
 """Of the logarithms, in an outer step."""
 BETAS = (0.9, 0.99)
@@ -28,9 +28,13 @@ class LearnedDecay:
     rises where smaller weights would have predicted the held-out data better. (The truncated
     hypergradient of one step: the first term of the Neumann series of the implicit one.)
 
-    Groups are the weights that leave one observed dimension, in the first layer, and each further
-    layer: an input that only serves to remember the training data is switched off by itself.
-    Members share the rates, whose hypergradients are added up.
+    Groups are the weights that leave one observed dimension, in the first layer: an input that only
+    serves to remember the training data is switched off by itself. Members share the rates, whose
+    hypergradients are added up.
+
+    The other layers keep a small rate. A fit begins with weights of another distribution of states,
+    and as long as it is under way smaller ones often predict held-out data better: learned rates of
+    layers rose fit by fit until the network could not follow the data any more.
 
     Actions are not asked about. An agent's recorded actions follow from the states they were taken
     in: held-out data of the same agent is predicted as well without them, by a model that no plan
@@ -42,12 +46,11 @@ class LearnedDecay:
     """
 
     def __init__(self, weights: Sequence[nn.Parameter], num_observed: int) -> None:
-        self._weights = list(weights)
+        self._first, *self._others = weights
         self._num_observed = num_observed
-        first = self._weights[0]
-        self._action_rates = first.new_full((first.shape[1] - num_observed,), FIXED_DECAY).detach()
-        num_groups = num_observed + len(self._weights) - 1
-        self.log_rates = first.new_full((num_groups,), math.log(INITIAL_RATE)).detach()
+        num_actions = self._first.shape[1] - num_observed
+        self._action_rates = self._first.new_full((num_actions,), FIXED_DECAY).detach()
+        self.log_rates = self._first.new_full((num_observed,), math.log(INITIAL_RATE)).detach()
         self._mean = torch.zeros_like(self.log_rates)
         self._second_moment = torch.zeros_like(self.log_rates)
         self._num_steps = 0
@@ -55,40 +58,29 @@ class LearnedDecay:
     @property
     def input_rates(self) -> Tensor:
         """One rate an input, `[D_x]`."""
-        return torch.cat([self.log_rates[: self._num_observed].exp(), self._action_rates])
-
-    @property
-    def layer_rates(self) -> Tensor:
-        """One rate for each layer but the first."""
-        return self.log_rates[self._num_observed :].exp()
+        return torch.cat([self.log_rates.exp(), self._action_rates])
 
     @torch.no_grad()
     def shrink(self, lr: float) -> None:
         """Take the decay's part of an update, at a learning rate."""
-        first, *others = self._weights
-        first.mul_((1 - lr * self.input_rates)[:, None])
-        for weight, rate in zip(others, self.layer_rates.tolist(), strict=True):
-            weight.mul_(1 - lr * rate)
+        self._first.mul_((1 - lr * self.input_rates)[:, None])
+        for weight in self._others:
+            weight.mul_(1 - lr * FIXED_DECAY)
 
     @torch.no_grad()
-    def hypergradient(self, outer_gradients: Sequence[Tensor]) -> Tensor:
-        """Return `d L_out / d log rate / lr` of one update, `[G]`.
+    def hypergradient(self, outer_gradient: Tensor) -> Tensor:
+        """Return `d L_out / d log rate / lr` of one update, `[D_obs]`.
 
         Args:
-            outer_gradients: `d L_out / d theta` of the weights, `[E, in, out]` each.
+            outer_gradient: `d L_out / d theta` of the first layer's weights, `[E, D_x, out]`.
         """
-        first, *others = (
-            weight * gradient
-            for weight, gradient in zip(self._weights, outer_gradients, strict=True)
-        )
-        observed = first[:, : self._num_observed].sum(dim=(0, 2))
-        products = torch.cat([observed, *(each.sum()[None] for each in others)])
+        products = (self._first * outer_gradient)[:, : self._num_observed].sum(dim=(0, 2))
         return -self.log_rates.exp() * products
 
     @torch.no_grad()
-    def outer_step(self, outer_gradients: Sequence[Tensor]) -> dict[str, float]:
+    def outer_step(self, outer_gradient: Tensor) -> dict[str, float]:
         """Let the rates follow their hypergradient; return what to log."""
-        gradient = self.hypergradient(outer_gradients)
+        gradient = self.hypergradient(outer_gradient)
         if not gradient.isfinite().all():
             return {}  # training diverges: the trainer's own checks say so
         self._num_steps += 1

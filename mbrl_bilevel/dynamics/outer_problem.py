@@ -79,8 +79,8 @@ class OuterProblem:
         with torch.enable_grad():
             prediction: Gaussian = model.network(x)
             loss = objective.score(prediction, y).sum()
-            gradients = torch.autograd.grad(loss, list(model.network.weights))
-        metrics = self.decay.outer_step(gradients)
+            (gradient,) = torch.autograd.grad(loss, model.network.weights[0])
+        metrics = self.decay.outer_step(gradient)
         detached = Gaussian(prediction.mean.detach(), prediction.log_var.detach())
         return metrics | objective.outer_step(detached, y)
 

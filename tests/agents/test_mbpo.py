@@ -128,6 +128,19 @@ def test_uncertainty_is_taken_from_the_reward() -> None:
     assert (second["rewards"] < first["rewards"] - 1e-3).all()
 
 
+def test_the_policy_learns_scaled_rewards_and_the_agent_keeps_plain_ones() -> None:
+    plain = small_mbpo().learn(20)
+    scaled = small_mbpo(reward_scale=0.1).learn(20)
+    first, second = (agent.imagined.state_dict() for agent in (plain, scaled))
+    assert torch.equal(first["rewards"], second["rewards"])
+    buffer = scaled.algorithm.replay_buffer
+    assert buffer is not None
+    batch = buffer.sample(500)
+    everything = torch.cat([second["rewards"], scaled.real.state_dict()["rewards"]])
+    assert torch.isin(batch.rewards, 0.1 * everything).all()
+    assert len(batch.rewards.unique()) > 10
+
+
 def test_actions_are_those_of_sac_in_the_environments_units() -> None:
     agent = small_mbpo().learn(25)
     obs = np.array([[0.8, 0.6, -0.5], [1.0, 0.0, 3.0]])
@@ -167,6 +180,7 @@ def test_state_dependent_noise_works() -> None:
         ({"rollout_length": 0}, "^invalid value for 'rollout_length': 0; .*at least 1 step$"),
         ({"rollout_length": {"begin_step": 5, "end_step": 3}}, "at least begin_step=5"),
         ({"real_data_ratio": 1.5}, "real_data_ratio"),
+        ({"reward_scale": 0.0}, "reward_scale"),
         ({"uncertainty_penalty": -1.0}, "uncertainty_penalty"),
     ],
 )

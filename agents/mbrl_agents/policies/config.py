@@ -6,7 +6,14 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from mbrl_agents.config import AgentConfig
 from mbrl_bilevel.config import DatasetConfig, StrictConfig
-from mbrl_bilevel.config.base import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, named
+from mbrl_bilevel.config.base import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    named,
+)
 
 
 class RolloutLengthConfig(StrictConfig):
@@ -95,6 +102,11 @@ class MBPOConfig(PolicyAgentConfig):
     )
     real_data_ratio: Fraction = Field(
         default=0.05, description="share of recorded transitions in the policy's batches"
+    )
+    reward_scale: PositiveFloat = Field(
+        default=1.0,
+        description="factor of rewards as the policy learns them: critics learn values of some "
+        "hundreds slowly",
     )
     sac: dict[str, Any] = Field(
         default_factory=dict,

@@ -54,18 +54,28 @@ class MixedReplay:
         real: Recorded transitions.
         imagined: Rolled out in the model.
         real_data_ratio: Share of real ones in each batch, 0 to 1.
+        reward_scale: Factor of all rewards.
     """
 
     def __init__(
-        self, real: TransitionRing, imagined: TransitionRing, real_data_ratio: float
+        self,
+        real: TransitionRing,
+        imagined: TransitionRing,
+        real_data_ratio: float,
+        reward_scale: float = 1.0,
     ) -> None:
         self.real = real
         self.imagined = imagined
         self.real_data_ratio = real_data_ratio
+        self.reward_scale = reward_scale
 
     def sample(self, batch_size: int, env: Any = None) -> ReplayBufferSamples:
         """Return a batch; `env` is Stable-Baselines3's, which has nothing to normalise here."""
         del env
+        batch = self._mixed(batch_size)
+        return batch._replace(rewards=self.reward_scale * batch.rewards)
+
+    def _mixed(self, batch_size: int) -> ReplayBufferSamples:
         num_real = num_real_rows(batch_size, self.real_data_ratio)
         if num_real == 0:
             return self.imagined.sample(batch_size)
