@@ -157,18 +157,17 @@ def test_a_share_of_each_batch_is_real(ratio: float, expected: int) -> None:
 
 
 def test_rewards_are_scaled_in_batches_and_stay_as_they_are_in_the_rings() -> None:
-    real, _ = make_real(BOX, 20)
-    imagined = make_ring(5)
-    add(imagined, -1, -2, -3)
-    plain, scaled = (MixedReplay(real, imagined, 0.5, scale) for scale in (1.0, 0.25))
-    state = real._generator.get_state(), imagined._generator.get_state()
-    expected = plain.sample(100)
-    real._generator.set_state(state[0])
-    imagined._generator.set_state(state[1])
-    batch = scaled.sample(100)
+    def replay(scale: float) -> MixedReplay:
+        real, _ = make_real(BOX, 20)
+        imagined = make_ring(5)
+        add(imagined, -1, -2, -3)
+        return MixedReplay(real, imagined, 0.5, scale)
+
+    scaled = replay(0.25)
+    expected, batch = replay(1.0).sample(100), scaled.sample(100)
     assert torch.equal(batch.rewards, 0.25 * expected.rewards)
     assert torch.equal(batch.observations, expected.observations)
-    assert held(imagined) == [-1, -2, -3]
+    assert held(scaled.imagined) == [-1, -2, -3]
 
 
 def test_indices_of_discrete_actions_are_mixed() -> None:
