@@ -55,7 +55,7 @@ class ModelConfig(StrictConfig):
         default="auto",
         description="decoupled weight decay; learned: a rate for each observed input, by "
         "hypergradients of the held-out score; auto: learned where the objective is bilevel with "
-        f"outer: return, else {FIXED_DECAY}",
+        f"outer: return and the task says which errors count, else {FIXED_DECAY}",
     )
     precision: Precision = Field(
         default="float32",

@@ -40,6 +40,8 @@ class LearnedDecay:
     in: held-out data of the same agent is predicted as well without them, by a model that no plan
     can be made with.
 
+    As long as the task says of no error that it counts more than another, rates are small (`rest`).
+
     Args:
         weights: Of the layers, `[E, in, out]` each; not biases.
         num_observed: Inputs that have a rate of their own; those after them are actions.
@@ -78,8 +80,21 @@ class LearnedDecay:
         return -self.log_rates.exp() * products
 
     @torch.no_grad()
+    def rest(self) -> bool:
+        """Leave the inputs alone, unless rates have been learned already; return whether they are.
+
+        Inputs of a recorded trajectory replace each other: all errors alike, a cart-pole's held-out
+        data was predicted as well without the pole's angular velocity as without the cart's.
+        """
+        if self._num_steps == 0:
+            self.log_rates.fill_(math.log(FIXED_DECAY))
+        return self._num_steps == 0
+
+    @torch.no_grad()
     def outer_step(self, outer_gradient: Tensor) -> dict[str, float]:
         """Let the rates follow their hypergradient; return what to log."""
+        if self._num_steps == 0:  # they may be at rest
+            self.log_rates.fill_(math.log(INITIAL_RATE))
         gradient = self.hypergradient(outer_gradient)
         if not gradient.isfinite().all():
             return {}  # training diverges: the trainer's own checks say so

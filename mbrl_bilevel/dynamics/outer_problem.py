@@ -40,6 +40,8 @@ class OuterProblem:
         horizon = model.objective.return_horizon
         self.relevance = Relevance(model, task, horizon) if horizon is not None else None
         rate = config.weight_decay
+        # As long as the task is silent. Who asks for learned rates gets them.
+        self._may_rest = rate == "auto"
         if rate == "auto":
             rate = FIXED_DECAY if horizon is None else "learned"
         self.decay = (
@@ -65,22 +67,24 @@ class OuterProblem:
 
     def step(self, number: int) -> dict[str, float]:
         """Take the outer step of this number, from one, in the fit; return what to log."""
-        model, objective = self._model, self._model.objective
+        model, objective, decay = self._model, self._model.objective, self.decay
         if self.relevance is not None:
             share = self.relevance.look(self._inputs, self._generator)
             if share is not None:
                 objective.set_relevance(share)
+            elif decay is not None and self._may_rest and decay.rest():
+                decay = None
         rows = outer_rows(number, len(self._x_held))
         x, y = self._x_held[rows], self._y_held[rows]
         x = x.expand(model.network.ensemble_size, -1, -1)
-        if self.decay is None:
+        if decay is None:
             with torch.no_grad():
                 return objective.outer_step(model.network(x), y)
         with torch.enable_grad():
             prediction: Gaussian = model.network(x)
             loss = objective.score(prediction, y).sum()
             (gradient,) = torch.autograd.grad(loss, model.network.weights[0])
-        metrics = self.decay.outer_step(gradient)
+        metrics = decay.outer_step(gradient)
         detached = Gaussian(prediction.mean.detach(), prediction.log_var.detach())
         return metrics | objective.outer_step(detached, y)
 

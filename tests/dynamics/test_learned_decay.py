@@ -21,7 +21,7 @@ from mbrl_bilevel.dynamics.learned_decay import (
     LearnedDecay,
 )
 from mbrl_bilevel.objectives import gaussian_nll
-from mbrl_bilevel.types import TaskFunctions
+from mbrl_bilevel.types import RewardFn, TaskFunctions
 from tests.dynamics.cases import BOX, CONFIGS, generator, linear_system, make_model, settings
 
 NUM_NOISE = 10
@@ -52,7 +52,13 @@ def paid_for_first_two(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     return next_obs[..., 0] - 2 * next_obs[..., 1].square() + action[..., 0]
 
 
-def make(objective: str | ObjectiveConfig, **changes: object) -> tuple[DynamicsModel, ModelTrainer]:
+def paid_for_living(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.ones_like(obs[..., 0])
+
+
+def make(
+    objective: str | ObjectiveConfig, reward_fn: RewardFn = paid_for_first_two, **changes: object
+) -> tuple[DynamicsModel, ModelTrainer]:
     config = settings(hidden_sizes=[32, 32], num_updates=600, eval_every=50, **changes)
     size = TRAINING.obs.shape[1]
     model = DynamicsModel(
@@ -68,7 +74,7 @@ def make(objective: str | ObjectiveConfig, **changes: object) -> tuple[DynamicsM
         learns_termination=False,
         generator=generator(),
     )
-    return model, ModelTrainer(model, config, 0, TaskFunctions(paid_for_first_two))
+    return model, ModelTrainer(model, config, 0, TaskFunctions(reward_fn))
 
 
 def relevant_error(model: DynamicsModel) -> float:
@@ -194,6 +200,27 @@ def test_actions_keep_a_rate_that_is_not_learned() -> None:
     decay.shrink(LR)
     torch.testing.assert_close(weights[0][:, 2], before[:, 2] * (1 - LR * FIXED_DECAY))
     assert (weights[0][:, :2] < before[:, :2] - 0.5 * LR).all()
+
+
+def test_rates_rest_until_the_task_says_what_counts() -> None:
+    """Then they are learned as if they had never rested, and go on when it is silent for once."""
+    model, trainer = make("bilevel", paid_for_living)
+    metrics = trainer.fit(TRAINING, HELD_OUT, generator())
+    assert "bilevel/decay_max" not in metrics
+    decay = trainer.outer.decay
+    assert decay is not None
+    torch.testing.assert_close(decay.input_rates, torch.full_like(decay.input_rates, FIXED_DECAY))
+    plain, plain_trainer = make("bilevel", paid_for_living, weight_decay=FIXED_DECAY)
+    plain_trainer.fit(TRAINING, HELD_OUT, generator())
+    assert relevant_error(model) < 1.1 * relevant_error(plain)
+    asked_for = make("bilevel", paid_for_living, weight_decay="learned")[1]
+    assert "bilevel/decay_max" in asked_for.fit(TRAINING, HELD_OUT, generator())
+
+    awake = LearnedDecay(list(model.network.weights), model.obs_size)
+    gradient = torch.randn(model.network.weights[0].shape, generator=generator())
+    assert decay.outer_step(gradient) == awake.outer_step(gradient)
+    assert not decay.rest()
+    torch.testing.assert_close(decay.input_rates, awake.input_rates)
 
 
 def test_rates_stay_within_their_bounds() -> None:

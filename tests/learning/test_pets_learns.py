@@ -25,11 +25,8 @@ def mean_return(agent: Predictor, make_env: Callable[[str | None], gym.Env[Any, 
 
 
 @pytest.mark.learning
-def test_cartpole_is_balanced_with_learned_reward_and_termination_after_600_steps() -> None:
-    """Random actions get about 22 of 200; this agent 104 and 97 with seeds 0 and 2.
-
-    After 400 steps it has 61, 200 and 58 with seeds 0 to 2.
-    """
+def test_cartpole_is_balanced_with_learned_reward_and_termination_after_400_steps() -> None:
+    """Random actions get about 22 of 200; this agent 188, 193, 96, 118, 163, 87 (seeds 0 to 5)."""
     agent = PETS(
         "CartPole-v1",
         seed=0,
@@ -37,7 +34,7 @@ def test_cartpole_is_balanced_with_learned_reward_and_termination_after_600_step
         planner={"population_size": 64, "num_iterations": 2, "horizon": 20, "num_elites": 8},
         model_train_freq=100,
     )
-    agent.learn(600)
+    agent.learn(400)
     assert agent.model.learns_reward
     assert agent.model.termination is not None
     assert mean_return(agent, lambda _: gym.make("CartPole-v1", max_episode_steps=200)) >= 70
