@@ -33,6 +33,7 @@ def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(fast_layers, "has_fused_linear", lambda _dtype: False)
     monkeypatch.setattr(fast_layers, "has_wide_vectors", lambda: request.param != "blocks")
     monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(fast_layers, "LAYER_ROWS", 8)
 
 
 def random_layers() -> Layers:
