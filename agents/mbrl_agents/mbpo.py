@@ -125,6 +125,7 @@ class MBPO(PolicyAgent):
         self.rollouts.set_rollout_length(length)
         self.rollouts.set_start_obs(self.real.obs)
         obs = self.rollouts.reset()
+        num_left = self.rollouts.num_left
         rewards = uncertainty = 0.0
         with self.randomness.use():
             for _ in range(length):
@@ -140,6 +141,7 @@ class MBPO(PolicyAgent):
             "imagination/reward_mean": rewards,
             "imagination/uncertainty_mean": uncertainty,
             "imagination/num_broken": float(self.rollouts.num_broken),
+            "imagination/left_range": (self.rollouts.num_left - num_left) / (length * len(obs)),
         }
 
     def _improve(self, gradient_steps: int) -> None:

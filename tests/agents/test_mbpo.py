@@ -120,6 +120,23 @@ def test_terminations_are_kept_and_rollouts_begin_anew_after_them() -> None:
     assert not any((recorded == end).all(dim=1).any() for end in state["next_obs"])
 
 
+def test_rollouts_end_where_the_model_leaves_what_it_was_trained_on() -> None:
+    farthest = []
+    for stays in (False, True):
+        watch = Watch()
+        agent = small_mbpo(rollout_length=10, num_rollouts=50, stay_in_range=stays)
+        agent.learn(20, watch)
+        trained_on, imagined = agent.model.input_normalizer, agent.imagined.state_dict()
+        obs, next_obs = (imagined[name].reshape(10, 50, 3) for name in ("obs", "next_obs"))
+        excess = torch.maximum(trained_on.low[:3] - obs, obs - trained_on.high[:3])
+        farthest.append(excess[1:].max().item())
+        share = (next_obs[:-1] != obs[1:]).any(dim=-1).float().mean() * 0.9  # begun anew
+        left = watch.metrics[0][1]["imagination/left_range"]
+        assert left >= share if stays else left == share == 0
+    assert left > 0.05
+    assert farthest[1] < 0.5 * farthest[0]
+
+
 def test_uncertainty_is_taken_from_the_reward() -> None:
     plain = small_mbpo(rollout_length=1).learn(20)
     careful = small_mbpo(rollout_length=1, uncertainty_penalty=2.0).learn(20)

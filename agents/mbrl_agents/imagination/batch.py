@@ -47,6 +47,9 @@ class ImaginedBatch:
     remains it. The step is paid the lowest reward since `reset` (at most 0): nothing is gained by
     going where the model breaks. The first time warns; `num_broken` counts all.
 
+    A step that leads beyond what the dynamics know about (`ImaginedStep.left`) is the last of its
+    episode, which is truncated; `num_left` counts them.
+
     Args:
         dynamics: What the environments move by.
         start_obs: Where they begin, drawn uniformly: `[M, D_obs]`, M at least 1, finite.
@@ -80,7 +83,7 @@ class ImaginedBatch:
         self.num_envs = _at_least_one("num_envs", num_envs)
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
-        self.num_broken = 0
+        self.num_broken = self.num_left = 0
         self.set_rollout_length(rollout_length)
         self.set_start_obs(start_obs)
         self.reset(seed)
@@ -137,6 +140,9 @@ class ImaginedBatch:
         terminated = imagined.terminated.bool()
         self.num_steps = self.num_steps + 1
         truncated = self.num_steps >= self.rollout_length
+        if imagined.left is not None:
+            self.num_left += int(imagined.left.sum())
+            truncated = truncated | imagined.left
         # A sum is finite only if all its terms are, and much faster than a look at each. Finite
         # terms may still overflow.
         if not (next_obs.sum() + reward.sum()).isfinite():

@@ -78,7 +78,8 @@ class ImaginedEnvs(ABC):
             num_envs: N.
             rollout_length: Steps after which an episode is truncated.
             seed: None: derived from the agent's.
-            **options: `uncertainty_penalty`, `uncertainty`, `deterministic` (`LearnedDynamics`).
+            **options: `uncertainty_penalty`, `uncertainty`, `deterministic`, `stay_in_range`
+                (`LearnedDynamics`).
 
         Raises:
             ConfigError: If a setting is impossible.

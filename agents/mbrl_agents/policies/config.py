@@ -81,6 +81,11 @@ class PolicyAgentConfig(AgentConfig):
         default="aleatoric",
         description="largest predicted standard deviation, or distance between members' means",
     )
+    stay_in_range: bool = Field(
+        default=False,
+        description="cut an imagined episode where the model predicts an observation outside of "
+        "the range it was trained on",
+    )
 
 
 class MBPOConfig(PolicyAgentConfig):

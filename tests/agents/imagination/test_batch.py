@@ -98,6 +98,21 @@ def test_rollouts_under_way_follow_a_new_length() -> None:
     assert [act(batch).truncated.item() for _ in range(6)] == [False, False, True] * 2
 
 
+def test_the_step_into_the_unknown_is_the_last_of_its_episode() -> None:
+    batch = make_batch(np.array([[0.0, NEVER]]), Counting(knows_up_to=1), num_envs=3)
+    begin_at(batch, [[1.0, NEVER], [0.0, NEVER], [0.0, 1.0]])
+    step = act(batch, 0.5)
+    assert step.truncated.tolist() == [True, False, False]
+    assert step.terminated.tolist() == [False, False, True]
+    assert step.ended.tolist() == [0, 2]
+    assert step.final_obs.tolist() == [[2.0, NEVER], [1.0, 1.0]]
+    assert step.obs.tolist() == [[0.0, NEVER], [1.0, NEVER], [0.0, NEVER]]
+    assert step.reward.tolist() == [0.5] * 3
+    assert batch.num_left == 1
+    assert act(batch).ended.tolist() == [1]
+    assert batch.num_left == 2
+
+
 class BreaksReward(Counting):
     """Reaches an infinite reward beyond the count `breaks_at`, while the observation is fine."""
 
