@@ -32,6 +32,7 @@ class Dyna(PolicyAgent):
             np.zeros((1, self.model.obs_size)),  # until something is recorded
             num_envs=self.config.num_envs,
             rollout_length=self.config.rollout_length,
+            stay_in_range=self.config.stay_in_range,
             observation_space=self.env.observation_space,
             action_space=self.env.action_space,
             seed=derive_seed(self.seed, "rollouts"),

@@ -70,6 +70,7 @@ class MBPO(PolicyAgent):
             obs_size=obs_size,
             num_envs=self.config.num_rollouts,
             rollout_length=1,
+            stay_in_range=self.config.stay_in_range,
             seed=derive_seed(self.seed, "rollouts"),
             device=self.device,
         )

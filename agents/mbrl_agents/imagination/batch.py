@@ -47,8 +47,8 @@ class ImaginedBatch:
     remains it. The step is paid the lowest reward since `reset` (at most 0): nothing is gained by
     going where the model breaks. The first time warns; `num_broken` counts all.
 
-    A step that leads beyond what the dynamics know about (`ImaginedStep.left`) is the last of its
-    episode, which is truncated; `num_left` counts them.
+    With `stay_in_range`, an episode is truncated by the step that leaves the range of `start_obs`
+    in any dimension. That step counts, unlike one in which the model breaks; `num_left` counts all.
 
     Args:
         dynamics: What the environments move by.
@@ -56,6 +56,7 @@ class ImaginedBatch:
         obs_size: D_obs.
         num_envs: N, at least 1.
         rollout_length: At least 1.
+        stay_in_range: See above.
         seed: Of the generator that draws starts and is handed to the dynamics.
         device: Of all tensors.
 
@@ -75,6 +76,7 @@ class ImaginedBatch:
         obs_size: int,
         num_envs: int,
         rollout_length: int,
+        stay_in_range: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -83,6 +85,7 @@ class ImaginedBatch:
         self.num_envs = _at_least_one("num_envs", num_envs)
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
+        self.stay_in_range = stay_in_range
         self.num_broken = self.num_left = 0
         self.set_rollout_length(rollout_length)
         self.set_start_obs(start_obs)
@@ -117,6 +120,7 @@ class ImaginedBatch:
             row = int((~starts.isfinite().all(dim=1)).nonzero()[0])
             raise DatasetError(f"start_obs is not finite in row {row}: {starts[row].tolist()}")
         self._start_obs = starts
+        self._range = starts.amin(dim=0), starts.amax(dim=0)
 
     def reset(self, seed: int | None = None) -> Tensor:
         """Begin all episodes anew, from a seed if one is given; return `obs` `[N, D_obs]`."""
@@ -140,9 +144,6 @@ class ImaginedBatch:
         terminated = imagined.terminated.bool()
         self.num_steps = self.num_steps + 1
         truncated = self.num_steps >= self.rollout_length
-        if imagined.left is not None:
-            self.num_left += int(imagined.left.sum())
-            truncated = truncated | imagined.left
         # A sum is finite only if all its terms are, and much faster than a look at each. Finite
         # terms may still overflow.
         if not (next_obs.sum() + reward.sum()).isfinite():
@@ -152,6 +153,11 @@ class ImaginedBatch:
             next_obs = torch.where(broken[:, None], self.obs, next_obs)
             reward = torch.where(broken, self._lowest_reward, reward)
             terminated, truncated = terminated & ~broken, truncated | broken
+        if self.stay_in_range:
+            lowest, highest = self._range
+            left = ((next_obs < lowest) | (next_obs > highest)).any(dim=1)
+            self.num_left += int(left.sum())
+            truncated = truncated | left
         self._lowest_reward = torch.minimum(self._lowest_reward, reward.min())
         ended = (terminated | truncated).nonzero()[:, 0]
         final_obs = next_obs[ended]

@@ -25,14 +25,12 @@ class ImaginedStep:
         reward: `[N]`.
         terminated: `[N]`, bool.
         uncertainty: How little the step is to be trusted, `[N]`, at least 0.
-        left: Whether it leads beyond what the dynamics know about, `[N]`, bool; None: never.
     """
 
     next_obs: Tensor
     reward: Tensor
     terminated: Tensor
     uncertainty: Tensor
-    left: Tensor | None = None
 
 
 class ImaginedDynamics(Protocol):
@@ -59,7 +57,6 @@ class DynamicsOptions(TypedDict, total=False):
     uncertainty_penalty: float
     uncertainty: Uncertainty
     deterministic: bool
-    stay_in_range: bool
 
 
 class LearnedDynamics(ImaginedDynamics):
@@ -79,10 +76,6 @@ class LearnedDynamics(ImaginedDynamics):
     Both need every elite's prediction: E passes of N rows, where there are E elites. Without a
     penalty `aleatoric` only looks at the member that moves the environment: `||sigma_i||`.
 
-    With `stay_in_range` a step has left where a member's mean is outside of the range, dimension by
-    dimension, of the observations it was trained on. Of the mean, as what is pure noise would leave
-    it all the time.
-
     The parameters are a copy; `refresh` takes a new one after a fit.
 
     Args:
@@ -92,7 +85,6 @@ class LearnedDynamics(ImaginedDynamics):
         uncertainty_penalty: Weight of u, at least 0.
         uncertainty: See above.
         deterministic: Move by the members' means instead of sampling from their Gaussians.
-        stay_in_range: Say which steps have left what the model was trained on.
 
     Raises:
         ConfigError: If an argument is impossible, or the model has learned no reward but has to.
@@ -107,7 +99,6 @@ class LearnedDynamics(ImaginedDynamics):
         uncertainty_penalty: float = 0.0,
         uncertainty: Uncertainty = "aleatoric",
         deterministic: bool = False,
-        stay_in_range: bool = False,
     ) -> None:
         if not 0 <= uncertainty_penalty < float("inf"):
             raise ConfigError(
@@ -126,7 +117,6 @@ class LearnedDynamics(ImaginedDynamics):
         self.uncertainty_penalty = uncertainty_penalty
         self.uncertainty = uncertainty
         self.deterministic = deterministic
-        self.stay_in_range = stay_in_range
         self.refresh()
 
     @classmethod
@@ -151,10 +141,6 @@ class LearnedDynamics(ImaginedDynamics):
         self._num_members = len(self.model.elite_indices)
         self._members = self.model.members(self.model.elite_indices)
         self._termination = copy.deepcopy(self.model.termination)
-        trained_on = self.model.input_normalizer
-        self._low, self._high = (
-            bound[: self.model.obs_size].clone() for bound in (trained_on.low, trained_on.high)
-        )
 
     @torch.no_grad()
     def step(self, obs: Tensor, action: Tensor, generator: torch.Generator) -> ImaginedStep:
@@ -170,9 +156,6 @@ class LearnedDynamics(ImaginedDynamics):
             uncertainty = _norm(std)
         size = self.model.obs_size
         next_obs = obs + mean[:, :size]
-        left = None
-        if self.stay_in_range:
-            left = ((next_obs < self._low) | (next_obs > self._high)).any(dim=-1)
         if not self.deterministic:
             noise = torch.randn(obs.shape, generator=generator, device=obs.device)
             next_obs = torch.addcmul(next_obs, noise, std[:, :size])
@@ -183,7 +166,7 @@ class LearnedDynamics(ImaginedDynamics):
         terminated = self.outcomes.terminated(obs, action, next_obs, self._termination)
         if terminated is None:
             terminated = torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
-        return ImaginedStep(next_obs, reward, terminated, uncertainty, left)
+        return ImaginedStep(next_obs, reward, terminated, uncertainty)
 
     def _draw_slots(self, num_envs: int, generator: torch.Generator) -> Tensor:
         """Return a place in the members' equal groups for each environment, `[N]`.

@@ -25,6 +25,7 @@ class ImaginedEnvs(ABC):
         rollout_length: Steps after which an episode is truncated.
         observation_space: The real environment's; these ones declare it in float32.
         action_space: The real environment's.
+        stay_in_range: Truncate an episode by the step that leaves the range of `start_obs`, too.
         seed: Of starts, members and noise, until a reset with another.
         device: Where `dynamics` compute.
 
@@ -43,6 +44,7 @@ class ImaginedEnvs(ABC):
         rollout_length: int,
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
+        stay_in_range: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -53,6 +55,7 @@ class ImaginedEnvs(ABC):
             obs_size=observation_size(observation_space),
             num_envs=num_envs,
             rollout_length=rollout_length,
+            stay_in_range=stay_in_range,
             seed=seed,
             device=device,
         )
@@ -65,6 +68,7 @@ class ImaginedEnvs(ABC):
         *,
         num_envs: int,
         rollout_length: int,
+        stay_in_range: bool = False,
         seed: int | None = None,
         **options: Unpack[DynamicsOptions],
     ) -> Self:
@@ -77,9 +81,9 @@ class ImaginedEnvs(ABC):
             agent: One that has fitted its model.
             num_envs: N.
             rollout_length: Steps after which an episode is truncated.
+            stay_in_range: Truncate by the step that leaves the range of what is recorded, too.
             seed: None: derived from the agent's.
-            **options: `uncertainty_penalty`, `uncertainty`, `deterministic`, `stay_in_range`
-                (`LearnedDynamics`).
+            **options: `uncertainty_penalty`, `uncertainty`, `deterministic` (`LearnedDynamics`).
 
         Raises:
             ConfigError: If a setting is impossible.
@@ -92,6 +96,7 @@ class ImaginedEnvs(ABC):
             rollout_length=rollout_length,
             observation_space=agent.env.observation_space,
             action_space=agent.env.action_space,
+            stay_in_range=stay_in_range,
             seed=derive_seed(agent.seed, "imagination") if seed is None else seed,
             device=agent.device,
         )

@@ -36,7 +36,6 @@ class PolicyAgent(ModelBasedAgent):
             self.termination_fn,
             uncertainty_penalty=self.config.uncertainty_penalty,
             uncertainty=self.config.uncertainty,
-            stay_in_range=self.config.stay_in_range,
         )
         self.real = RealTransitions(self.model.obs_size, self.codec, self.generator)
 

@@ -83,8 +83,7 @@ class PolicyAgentConfig(AgentConfig):
     )
     stay_in_range: bool = Field(
         default=False,
-        description="cut an imagined episode where the model predicts an observation outside of "
-        "the range it was trained on",
+        description="cut an imagined episode by the step that leaves the range of what is recorded",
     )
 
 

@@ -72,15 +72,14 @@ def real_pendulums(
 class Counting(ImaginedDynamics):
     """Moves `(count, end)` to `(count + 1, end)`, pays the action, ends when `end` is reached.
 
-    The count is nan after `breaks_at`, and nothing is known about counts after `knows_up_to`.
+    The count is nan after `breaks_at`.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (1,))
 
-    def __init__(self, breaks_at: float = math.inf, knows_up_to: float = math.inf) -> None:
+    def __init__(self, breaks_at: float = math.inf) -> None:
         self.breaks_at = breaks_at
-        self.knows_up_to = knows_up_to
         self.num_refreshed = 0
 
     def step(self, obs: Tensor, action: Tensor, _: torch.Generator) -> ImaginedStep:
@@ -88,8 +87,7 @@ class Counting(ImaginedDynamics):
         terminated = count >= obs[:, 1]
         count = count.where(count <= self.breaks_at, torch.nan)
         next_obs = torch.stack([count, obs[:, 1]], dim=-1)
-        left = count > self.knows_up_to
-        return ImaginedStep(next_obs, action[:, 0], terminated, torch.zeros_like(count), left)
+        return ImaginedStep(next_obs, action[:, 0], terminated, torch.zeros_like(count))
 
     def refresh(self) -> None:
         self.num_refreshed += 1

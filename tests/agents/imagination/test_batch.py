@@ -98,19 +98,21 @@ def test_rollouts_under_way_follow_a_new_length() -> None:
     assert [act(batch).truncated.item() for _ in range(6)] == [False, False, True] * 2
 
 
-def test_the_step_into_the_unknown_is_the_last_of_its_episode() -> None:
-    batch = make_batch(np.array([[0.0, NEVER]]), Counting(knows_up_to=1), num_envs=3)
-    begin_at(batch, [[1.0, NEVER], [0.0, NEVER], [0.0, 1.0]])
+def test_the_step_that_leaves_the_range_of_the_starts_is_the_last_of_its_episode() -> None:
+    starts = np.array([[0.0, 1.0], [1.0, NEVER]])
+    batch = make_batch(starts, num_envs=4, stay_in_range=True)
+    begin_at(batch, [[1.0, 5.0], [0.0, NEVER], [0.0, 1.0], [-1.0, 0.5]])
     step = act(batch, 0.5)
-    assert step.truncated.tolist() == [True, False, False]
-    assert step.terminated.tolist() == [False, False, True]
-    assert step.ended.tolist() == [0, 2]
-    assert step.final_obs.tolist() == [[2.0, NEVER], [1.0, 1.0]]
-    assert step.obs.tolist() == [[0.0, NEVER], [1.0, NEVER], [0.0, NEVER]]
-    assert step.reward.tolist() == [0.5] * 3
-    assert batch.num_left == 1
-    assert act(batch).ended.tolist() == [1]
+    assert step.truncated.tolist() == [True, False, False, True]
+    assert step.terminated.tolist() == [False, False, True, False]
+    assert step.ended.tolist() == [0, 2, 3]
+    assert step.final_obs.tolist() == [[2.0, 5.0], [1.0, 1.0], [0.0, 0.5]]
+    assert step.reward.tolist() == [0.5] * 4
     assert batch.num_left == 2
+    batch.set_start_obs(np.array([[0.0, 0.0], [9.0, NEVER]]))
+    begin_at(batch, [[1.0, 5.0], [8.0, NEVER], [9.0, NEVER], [0.0, NEVER]])
+    assert act(batch).ended.tolist() == [2]
+    assert batch.num_left == 3
 
 
 class BreaksReward(Counting):

@@ -265,32 +265,6 @@ def test_a_fit_is_noticed_by_refresh(options: DynamicsOptions) -> None:
     assert torch.equal(refreshed.next_obs, anew.next_obs)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 0.5])
-def test_a_step_has_left_where_the_mean_is_out_of_the_trained_range(penalty: float) -> None:
-    model = make_model()
-    model.input_normalizer.fit(torch.tensor([[-2.0], [2.0]]).expand(2, OBS_SIZE + 2))
-    options: DynamicsOptions = {"uncertainty_penalty": penalty, "stay_in_range": True}
-    means = step(LearnedDynamics(model, reward_fn, None, deterministic=True, **options), 60)
-    low, high = model.input_normalizer.low[:OBS_SIZE], model.input_normalizer.high[:OBS_SIZE]
-    outside = ((means.next_obs < low) | (means.next_obs > high)).any(dim=1)
-    assert means.left is not None
-    assert 0 < outside.sum() < len(outside)
-    assert torch.equal(means.left, outside)
-
-    dynamics = LearnedDynamics(model, reward_fn, None, **options)
-    drawn = step(dynamics, 60)
-    assert not torch.equal(drawn.next_obs, means.next_obs)
-    assert drawn.left is not None
-    assert torch.equal(drawn.left, outside)
-    model.input_normalizer.fit(torch.tensor([[-1e3], [1e3]]).expand(2, OBS_SIZE + 2))
-    dynamics.refresh()
-    after = step(dynamics, 60)
-    assert after.left is not None
-    assert not after.left.any()
-
-    assert step(LearnedDynamics(model, reward_fn, None), 60).left is None
-
-
 def test_steps_repeat_themselves_under_a_seed() -> None:
     dynamics = LearnedDynamics(make_model(), reward_fn, termination_fn)
     assert torch.equal(step(dynamics, 7).next_obs, step(dynamics, 7).next_obs)

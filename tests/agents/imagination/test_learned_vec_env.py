@@ -126,6 +126,19 @@ def test_the_controls_reach_the_batch() -> None:
     assert env.num_broken == 2
 
 
+def test_episodes_can_be_held_to_the_range_of_their_starts(pendulum: PETS) -> None:
+    for stays in (False, True):
+        env = LearnedVecEnv.from_agent(
+            pendulum, num_envs=50, rollout_length=100, stay_in_range=stays
+        )
+        recorded = pendulum.buffer.all().obs
+        obs = env.reset()
+        for _ in range(20):
+            obs, *_ = env.step(actions(num_envs=50))
+        inside = ((obs >= recorded.min(axis=0)) & (obs <= recorded.max(axis=0))).all()  # type: ignore[operator]
+        assert inside == stays
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
