@@ -77,6 +77,13 @@ def test_imagined_episodes_begin_where_the_agent_has_been_and_move_by_the_new_mo
     assert torch.equal(mean, newest)
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_imagined_episodes_can_be_held_to_the_recorded_range(stays: bool) -> None:
+    agent = small_dyna(stay_in_range=stays).learn(40)
+    assert agent.imagined_env.batch.stay_in_range == stays
+    assert (agent.imagined_env.batch.num_left > 0) == stays
+
+
 def test_recorded_transitions_are_mixed_in_where_asked_for() -> None:
     agent = small_dyna(algorithm="sac", real_data_ratio=0.25).learn(40)
     rewards = agent.real.state_dict()["rewards"][:, 0]
