@@ -31,7 +31,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from mbrl_agents.imagination import LearnedDynamics, LearnedVecEnv
 from mbrl_bilevel.bilevel import make_objective
-from mbrl_bilevel.config import ModelConfig, NLLConfig
+from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec, observation_size
 from mbrl_bilevel.dynamics import DynamicsModel
 
@@ -58,11 +58,15 @@ def make_model(env: gym.Env[Any, Any], num_members: int, hidden_sizes: list[int]
 
 
 def make_learned(
-    env: gym.Env[Any, Any], model: DynamicsModel, num_envs: int, penalty: float = 0.0
+    env: gym.Env[Any, Any],
+    model: DynamicsModel,
+    num_envs: int,
+    penalty: float = 0.0,
+    precision: Precision = "float32",
 ) -> LearnedVecEnv:
     """Return imagined environments that begin at random observations."""
     return LearnedVecEnv(
-        LearnedDynamics(model, None, None, uncertainty_penalty=penalty),
+        LearnedDynamics(model, None, None, uncertainty_penalty=penalty, precision=precision),
         np.random.default_rng(0).standard_normal((1000, model.obs_size)),
         num_envs=num_envs,
         rollout_length=ROLLOUT_LENGTH,

@@ -97,12 +97,12 @@ def training(shape: Shape, batch_size: int, precision: Precision) -> Run:
     return run
 
 
-def rollouts(shape: Shape) -> Run:
+def rollouts(shape: Shape, precision: Precision) -> Run:
     """Return the steps of a turn; they return their processor time."""
     env = gym.make(ENV_ID)
     hidden_sizes = [shape["hidden_size"]] * shape["num_layers"]
     model = make_model(env, shape["ensemble_size"], hidden_sizes)
-    vec_env = make_learned(env, model, shape["num_envs"])
+    vec_env = make_learned(env, model, shape["num_envs"], precision=precision)
     size = (shape["num_envs"], shape["action_size"])
     actions = np.random.default_rng(0).uniform(-1, 1, size).astype(np.float32)
 
@@ -116,12 +116,12 @@ def rollouts(shape: Shape) -> Run:
     return run
 
 
-def model_steps(shape: Shape) -> Run:
+def model_steps(shape: Shape, precision: Precision) -> Run:
     """Return the bare steps of a turn; they return their processor time."""
     env = gym.make(ENV_ID)
     hidden_sizes = [shape["hidden_size"]] * shape["num_layers"]
     model = make_model(env, shape["ensemble_size"], hidden_sizes)
-    dynamics = LearnedDynamics(model, None, None)
+    dynamics = LearnedDynamics(model, None, None, precision=precision)
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape["num_envs"], shape["obs_size"], generator=generator)
     actions = 2 * torch.rand(shape["num_envs"], shape["action_size"], generator=generator) - 1
@@ -212,7 +212,8 @@ def measure(args: argparse.Namespace, shape: Shape) -> dict[str, list[float]]:
         for name, ours in zip(BY_ENVS, (rollouts, model_steps), strict=True):
             if not args.without_mbrl:
                 runs[f"{name}, mbrl"] = theirs(name)
-            runs[f"{name}, float32"] = ours(shape)
+            for precision in PRECISIONS:
+                runs[f"{name}, {precision}"] = ours(shape, precision)
         for precision in PRECISIONS:
             runs[f"product, MKL {precision}"] = product_time(getattr(torch, precision))
         if has_fused_linear(torch.float32):

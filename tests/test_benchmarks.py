@@ -90,8 +90,9 @@ def test_model_speed_trains_and_rolls_out(load, monkeypatch):
     monkeypatch.setattr(benchmark, "NUM_UPDATES", {4: 2})
     shape = benchmark.SHAPE | {"hidden_size": 4, "num_envs": 10, "num_transitions": 50}
     assert benchmark.training(shape, 4, "float32")() >= 0
-    assert benchmark.rollouts(shape)() >= 0
-    assert benchmark.model_steps(shape)() >= 0
+    for precision in ("float32", "bfloat16"):
+        assert benchmark.rollouts(shape, precision)() >= 0
+        assert benchmark.model_steps(shape, precision)() >= 0
 
 
 @pytest.mark.parametrize(("solver", "products"), [("cg", 6), ("functional", 4), ("unrolled", 2)])

@@ -2,13 +2,14 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypedDict, Unpack
+from typing import Literal, Protocol, Self, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor
 
 from mbrl_agents.base import ModelBasedAgent
 from mbrl_agents.outcomes import Outcomes
+from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics import DynamicsModel
 from mbrl_bilevel.errors import ConfigError, MBRLError
 from mbrl_bilevel.types import RewardFn, TerminationFn
@@ -57,6 +58,7 @@ class DynamicsOptions(TypedDict, total=False):
     uncertainty_penalty: float
     uncertainty: Uncertainty
     deterministic: bool
+    precision: Precision
 
 
 class LearnedDynamics(ImaginedDynamics):
@@ -85,6 +87,8 @@ class LearnedDynamics(ImaginedDynamics):
         uncertainty_penalty: Weight of u, at least 0.
         uncertainty: See above.
         deterministic: Move by the members' means instead of sampling from their Gaussians.
+        precision: Of the model's large products on the CPU; see `large_dtype` for `auto`. States
+            and rewards are float32 in any case.
 
     Raises:
         ConfigError: If an argument is impossible, or the model has learned no reward but has to.
@@ -99,6 +103,7 @@ class LearnedDynamics(ImaginedDynamics):
         uncertainty_penalty: float = 0.0,
         uncertainty: Uncertainty = "aleatoric",
         deterministic: bool = False,
+        precision: Precision = "float32",
     ) -> None:
         if not 0 <= uncertainty_penalty < float("inf"):
             raise ConfigError(
@@ -110,6 +115,11 @@ class LearnedDynamics(ImaginedDynamics):
                 f"invalid value for 'uncertainty': {uncertainty!r}; "
                 "allowed: 'aleatoric', 'disagreement'"
             )
+        if precision not in get_args(Precision):
+            raise ConfigError(
+                f"invalid value for 'precision': {precision!r}; "
+                "allowed: 'auto', 'float32', 'bfloat16'"
+            )
         if reward_fn is None and not model.learns_reward:
             raise ConfigError("reward_fn=None, but the model learns no reward; give a function")
         self.model = model
@@ -117,6 +127,7 @@ class LearnedDynamics(ImaginedDynamics):
         self.uncertainty_penalty = uncertainty_penalty
         self.uncertainty = uncertainty
         self.deterministic = deterministic
+        self.precision = precision
         self.refresh()
 
     @classmethod
@@ -139,7 +150,7 @@ class LearnedDynamics(ImaginedDynamics):
     def refresh(self) -> None:
         """Copy the parameters of the model's elites, and its termination, as they are now."""
         self._num_members = len(self.model.elite_indices)
-        self._members = self.model.members(self.model.elite_indices)
+        self._members = self.model.members(self.model.elite_indices).with_precision(self.precision)
         self._termination = copy.deepcopy(self.model.termination)
 
     @torch.no_grad()

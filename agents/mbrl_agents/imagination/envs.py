@@ -83,7 +83,8 @@ class ImaginedEnvs(ABC):
             rollout_length: Steps after which an episode is truncated.
             stay_in_range: Truncate by the step that leaves the range of what is recorded, too.
             seed: None: derived from the agent's.
-            **options: `uncertainty_penalty`, `uncertainty`, `deterministic` (`LearnedDynamics`).
+            **options: `uncertainty_penalty`, `uncertainty`, `deterministic`, `precision`
+                (`LearnedDynamics`).
 
         Raises:
             ConfigError: If a setting is impossible.

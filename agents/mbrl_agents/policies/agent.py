@@ -36,6 +36,7 @@ class PolicyAgent(ModelBasedAgent):
             self.termination_fn,
             uncertainty_penalty=self.config.uncertainty_penalty,
             uncertainty=self.config.uncertainty,
+            precision=self.config.precision,
         )
         self.real = RealTransitions(self.model.obs_size, self.codec, self.generator)
 

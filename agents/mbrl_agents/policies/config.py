@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from mbrl_agents.config import AgentConfig
-from mbrl_bilevel.config import DatasetConfig, StrictConfig
+from mbrl_bilevel.config import DatasetConfig, Precision, StrictConfig
 from mbrl_bilevel.config.base import (
     Fraction,
     NonNegativeFloat,
@@ -80,6 +80,11 @@ class PolicyAgentConfig(AgentConfig):
     uncertainty: Literal["aleatoric", "disagreement"] = Field(
         default="aleatoric",
         description="largest predicted standard deviation, or distance between members' means",
+    )
+    precision: Precision = Field(
+        default="float32",
+        description="of large products in imagined steps, on the CPU; auto: bfloat16 where the "
+        "processor multiplies in it",
     )
     stay_in_range: bool = Field(
         default=False,

@@ -11,7 +11,7 @@ from mbrl_agents.imagination import DynamicsOptions, ImaginedStep, LearnedDynami
 from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import BilevelConfig, ModelConfig, NLLConfig
 from mbrl_bilevel.data import ActionCodec
-from mbrl_bilevel.dynamics import DynamicsModel, MemberModels
+from mbrl_bilevel.dynamics import DynamicsModel, MemberModels, fast_layers
 from mbrl_bilevel.errors import ConfigError
 
 ELITES = [4, 1, 3]
@@ -265,6 +265,24 @@ def test_a_fit_is_noticed_by_refresh(options: DynamicsOptions) -> None:
     assert torch.equal(refreshed.next_obs, anew.next_obs)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_large_products_may_be_in_bfloat16(monkeypatch: pytest.MonkeyPatch, penalty: float) -> None:
+    """Which rounds factors to 8 bits: a change is predicted to about a hundredth of its size."""
+    monkeypatch.setattr(fast_layers, "MIN_WORK", 0)
+    model = make_model(learns_reward=True)
+    options: DynamicsOptions = {"uncertainty_penalty": penalty, "deterministic": True}
+    exact = step(LearnedDynamics(model, None, None, **options), 60)
+    low = LearnedDynamics(model, None, None, precision="bfloat16", **options)
+    for _ in range(2):
+        rounded = step(low, 60)
+        for name in ("next_obs", "reward"):
+            one, other = getattr(exact, name), getattr(rounded, name)
+            assert other.dtype == torch.float32
+            assert not torch.equal(one, other)
+            torch.testing.assert_close(one, other, rtol=0.03, atol=0.05)
+        low.refresh()
+
+
 def test_steps_repeat_themselves_under_a_seed() -> None:
     dynamics = LearnedDynamics(make_model(), reward_fn, termination_fn)
     assert torch.equal(step(dynamics, 7).next_obs, step(dynamics, 7).next_obs)
@@ -279,6 +297,7 @@ def test_steps_repeat_themselves_under_a_seed() -> None:
         ({"uncertainty_penalty": float("nan")}, "'uncertainty_penalty': nan"),
         ({"uncertainty_penalty": float("inf")}, "'uncertainty_penalty': inf"),
         ({"uncertainty": "epistemic"}, "'epistemic'; allowed: 'aleatoric', 'disagreement'"),
+        ({"precision": "float16"}, "'float16'; allowed: 'auto', 'float32', 'bfloat16'"),
     ],
 )
 def test_impossible_options(options: Any, message: str) -> None:
