@@ -48,7 +48,8 @@ class ImaginedBatch:
     going where the model breaks. The first time warns; `num_broken` counts all.
 
     With `stay_in_range`, an episode is truncated by the step that leaves the range of `start_obs`
-    in any dimension. That step counts, unlike one in which the model breaks; `num_left` counts all.
+    in any dimension that varies. That step counts, unlike one in which the model breaks; `num_left`
+    counts all.
 
     Args:
         dynamics: What the environments move by.
@@ -120,7 +121,9 @@ class ImaginedBatch:
             row = int((~starts.isfinite().all(dim=1)).nonzero()[0])
             raise DatasetError(f"start_obs is not finite in row {row}: {starts[row].tolist()}")
         self._start_obs = starts
-        self._range = starts.amin(dim=0), starts.amax(dim=0)
+        low, high = starts.amin(dim=0), starts.amax(dim=0)
+        varies = high > low  # noise alone leaves what never does
+        self._range = low.where(varies, -torch.inf), high.where(varies, torch.inf)
 
     def reset(self, seed: int | None = None) -> Tensor:
         """Begin all episodes anew, from a seed if one is given; return `obs` `[N, D_obs]`."""

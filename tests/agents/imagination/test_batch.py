@@ -99,20 +99,27 @@ def test_rollouts_under_way_follow_a_new_length() -> None:
 
 
 def test_the_step_that_leaves_the_range_of_the_starts_is_the_last_of_its_episode() -> None:
-    starts = np.array([[0.0, 1.0], [1.0, NEVER]])
-    batch = make_batch(starts, num_envs=4, stay_in_range=True)
-    begin_at(batch, [[1.0, 5.0], [0.0, NEVER], [0.0, 1.0], [-1.0, 0.5]])
+    starts = np.array([[0.0, 100.0], [20.0, 200.0]])
+    batch = make_batch(starts, num_envs=6, stay_in_range=True)
+    begin_at(
+        batch,
+        [[19.0, 150.0], [19.1, 150.0], [-1.1, 150.0], [5.0, 100.0], [5.0, 99.0], [5.0, 201.0]],
+    )
     step = act(batch, 0.5)
-    assert step.truncated.tolist() == [True, False, False, True]
-    assert step.terminated.tolist() == [False, False, True, False]
-    assert step.ended.tolist() == [0, 2, 3]
-    assert step.final_obs.tolist() == [[2.0, 5.0], [1.0, 1.0], [0.0, 0.5]]
-    assert step.reward.tolist() == [0.5] * 4
-    assert batch.num_left == 2
-    batch.set_start_obs(np.array([[0.0, 0.0], [9.0, NEVER]]))
-    begin_at(batch, [[1.0, 5.0], [8.0, NEVER], [9.0, NEVER], [0.0, NEVER]])
-    assert act(batch).ended.tolist() == [2]
-    assert batch.num_left == 3
+    assert step.truncated.tolist() == [False, True, True, False, True, True]
+    assert not step.terminated.any()
+    assert step.ended.tolist() == [1, 2, 4, 5]
+    assert step.final_obs[0].tolist() == pytest.approx([20.1, 150.0])
+    assert step.reward.tolist() == [0.5] * 6
+    assert batch.num_left == 4
+
+
+def test_what_never_varies_has_no_range_to_be_left() -> None:
+    batch = make_batch(np.array([[0.0, NEVER]] * 2), stay_in_range=True)
+    assert act(batch).ended.tolist() == []
+    batch.set_start_obs(np.array([[0.0, NEVER], [5.0, NEVER]]))
+    begin_at(batch, [[5.0, NEVER], [2.0, 7.0]])
+    assert act(batch).ended.tolist() == [0]
 
 
 class BreaksReward(Counting):
