@@ -15,11 +15,6 @@ LOWEST_RATE, HIGHEST_RATE = 1e-3, 30.0
 lowest leaves them alone."""
 STEP_SIZE = 0.2
 """Of the logarithms, in an outer step."""
-RELUCTANCE = 0.3
-"""Taken from every step of a rate, whose hypergradient is scaled to one or so. Scaled, one that is
-all noise moves a rate as far as any other, up as often as down: an input whose use shows in a few
-recorded steps alone (the end of a track) was switched off by chance, and for good. Those that only
-serve to remember the training data have one that points up again and again."""
 BETAS = (0.9, 0.99)
 """Of Adam, whose updates they follow: hypergradients of the single rates differ by orders."""
 
@@ -108,8 +103,7 @@ class LearnedDecay:
         self._second_moment.lerp_(gradient.square(), 1 - BETAS[1])
         mean = self._mean / (1 - BETAS[0] ** self._num_steps)
         scale = (self._second_moment / (1 - BETAS[1] ** self._num_steps)).sqrt()
-        scaled = mean / scale.clamp_min(torch.finfo(scale.dtype).tiny)
-        self.log_rates.sub_(STEP_SIZE * (scaled + RELUCTANCE))
+        self.log_rates.sub_(STEP_SIZE * mean / scale.clamp_min(torch.finfo(scale.dtype).tiny))
         self.log_rates.clamp_(math.log(LOWEST_RATE), math.log(HIGHEST_RATE))
         return {
             "bilevel/decay_hypergradient_norm": gradient.norm().item(),

@@ -223,19 +223,6 @@ def test_rates_rest_until_the_task_says_what_counts() -> None:
     torch.testing.assert_close(decay.input_rates, awake.input_rates)
 
 
-def test_a_hypergradient_that_is_noise_switches_nothing_off() -> None:
-    """While one that is noise around a mean of its own size does."""
-    count = 50
-    decay = LearnedDecay([nn.Parameter(torch.ones(1, 2 * count, 1))], 2 * count)
-    for step in range(1000):
-        gradient = torch.randn(2 * count, generator=generator(step))
-        gradient[:count] += 1
-        decay.outer_step(gradient[None, :, None])
-    useless, unknown = decay.input_rates[:count], decay.input_rates[count:]
-    assert useless.min() > 0.5 * HIGHEST_RATE
-    assert unknown.max() < 0.1 * INITIAL_RATE
-
-
 def test_rates_stay_within_their_bounds() -> None:
     decay = LearnedDecay([nn.Parameter(torch.ones(1, 2, 3))], 2)
     signs = torch.tensor([[[1.0], [-1.0]]])
