@@ -1,6 +1,5 @@
-"""One fit of a model: what is kept, when it ends, and that it repeats bit by bit."""
+"""One fit of a model: what it learns and reports, and what it cannot take."""
 
-import copy
 import dataclasses
 from collections.abc import Iterator
 
@@ -9,131 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.config import ModelConfig
-from mbrl_bilevel.data import BootstrapBatches, Transitions
-from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.data import BootstrapBatches
+from mbrl_bilevel.dynamics import ModelTrainer
 from mbrl_bilevel.dynamics.outer_problem import OUTER_ROWS, outer_rows
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.objectives import gaussian_nll
 from mbrl_bilevel.types import Gaussian
-from tests.dynamics.cases import CONFIGS, OBS_SIZE, generator, linear_system, make_model, settings
-
-EACH_OBJECTIVE = pytest.mark.parametrize("objective", CONFIGS)
-TRAINING, HELD_OUT = linear_system(160), linear_system(40, seed=1)
-
-
-def fit(
-    model: DynamicsModel,
-    config: ModelConfig | None = None,
-    *,
-    training: Transitions = TRAINING,
-    held_out: Transitions = HELD_OUT,
-    seed: int = 0,
-) -> dict[str, float]:
-    trainer = ModelTrainer(model, config or settings(), seed)
-    return trainer.fit(training, held_out, generator(seed))
-
-
-def state(model: DynamicsModel) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def predict(model: DynamicsModel, data: Transitions) -> tuple[Gaussian, Tensor]:
-    """Predictions of all members and targets, both normalised."""
-    inputs, targets = model.tensors(data)
-    x, y = model.input_normalizer.normalize(inputs), model.target_normalizer.normalize(targets)
-    with torch.no_grad():
-        return model.network(x.expand(model.network.ensemble_size, *x.shape)), y
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-class ScriptedScores:
-    """Stands in for an objective's score: says what it is told, and copies the weights."""
-
-    def __init__(self, model: DynamicsModel, scores: list[list[float]]) -> None:
-        self.network = model.network
-        self.scores = iter(scores)
-        self.weights: list[list[Tensor]] = []
-
-    def __call__(self, _prediction: Gaussian, _target: Tensor) -> Tensor:
-        self.weights.append([p.detach().clone() for p in self.network.parameters()])
-        return torch.tensor(next(self.scores))
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> "ScriptedFit":
-    return ScriptedFit(monkeypatch)
-
-
-@dataclasses.dataclass
-class ScriptedFit:
-    """Fits a model whose held-out scores `[evaluations][E]` are given, the initial one first."""
-
-    monkeypatch: pytest.MonkeyPatch
-
-    def __call__(
-        self, scores: list[list[float]], **changes: int
-    ) -> tuple[DynamicsModel, ScriptedScores, dict[str, float]]:
-        evaluations = len(scores) - 1
-        config = settings(
-            ensemble_size=len(scores[0]), eval_every=2, num_updates=2 * evaluations, **changes
-        )
-        model = make_model(config=config)
-        script = ScriptedScores(model, scores)
-        self.monkeypatch.setattr(model.objective, "score", script)
-        return model, script, fit(model, config)
-
-
-def test_each_member_gets_the_weights_of_its_own_best_evaluation(scripted: ScriptedFit) -> None:
-    model, script, _ = scripted([[5, 5, 5], [4, 4, 6], [1, 4.5, 7], [3, 2, 5.5]], patience=9)
-    for member, best in enumerate([2, 3, 0]):
-        for parameter, kept in zip(model.network.parameters(), script.weights[best], strict=True):
-            assert torch.equal(parameter[member], kept[member])
-    assert not torch.equal(script.weights[2][0][0], script.weights[3][0][0])
-
-
-def test_an_evaluation_that_is_nan_is_never_the_best(scripted: ScriptedFit) -> None:
-    nan = float("nan")
-    model, script, _ = scripted([[nan, 5], [4, nan], [nan, nan]], patience=9)
-    for member, best in enumerate([1, 0]):
-        for parameter, kept in zip(model.network.parameters(), script.weights[best], strict=True):
-            assert torch.equal(parameter[member], kept[member])
-
-
-@pytest.mark.parametrize("elites", [1, 2, 4])
-def test_elites_are_the_members_with_the_best_scores(scripted: ScriptedFit, elites: int) -> None:
-    """Best over the whole fit, not at its end; in the order of the members."""
-    scores = [[9.0, 9.0, 9.0, 9.0], [3.0, 1.0, 5.0, 0.0], [2.0, 7.0, 4.0, 8.0]]
-    model, _, _ = scripted(scores, num_elite_members=elites)
-    assert model.elite_indices.tolist() == sorted([3, 1, 0, 2][:elites])
-
-
-@pytest.mark.parametrize("patience", [1, 3])
-def test_a_fit_ends_after_evaluations_without_progress(
-    scripted: ScriptedFit, patience: int
-) -> None:
-    scores = [[5.0, 5.0], [4.0, 5.0]] + [[4.0, 5.0]] * 8
-    _, script, metrics = scripted(scores, patience=patience)
-    assert metrics["model/num_updates"] == 2 * (1 + patience)
-    assert len(script.weights) == 2 + patience
-
-
-def test_one_members_progress_keeps_all_going_and_resets_the_count(scripted: ScriptedFit) -> None:
-    stuck, better = [5.0, 5.0], [5.0, 4.0]
-    scores = [stuck, stuck, better, better, better, better, better]
-    _, _, metrics = scripted(scores, patience=2)
-    assert metrics["model/num_updates"] == 2 * 4
-
-
-def test_progress_too_small_to_matter_does_not_count_but_is_kept(scripted: ScriptedFit) -> None:
-    scores = [[5.0], [4.999], [4.998], [4.997], [4.0]]
-    model, script, metrics = scripted(scores, patience=3)
-    assert metrics["model/num_updates"] == 2 * 3
-    kept = zip(model.network.parameters(), script.weights[3], strict=True)
-    assert all(torch.equal(parameter, weight) for parameter, weight in kept)
+from tests.dynamics.cases import OBS_SIZE, generator, linear_system, make_model, settings
+from tests.dynamics.fitting import EACH_OBJECTIVE, HELD_OUT, TRAINING, fit, predict, state
 
 
 @pytest.mark.parametrize("num_updates", [1, 7, 25])
@@ -304,81 +186,6 @@ class TestMembersKeepToThemselves:
         weight = model.network.weights[0]
         assert not torch.equal(weight[0], weight[1])
         assert not torch.equal(weight[1], weight[2])
-
-
-class TestReproducibility:
-    @pytest.fixture(autouse=True)
-    def short_termination_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mbrl_bilevel.dynamics.termination.NUM_UPDATES", 10)
-
-    @EACH_OBJECTIVE
-    def test_the_same_seed_gives_the_same_bits(self, objective: str) -> None:
-        runs = []
-        for _ in range(2):
-            model = make_model(objective, learns_reward=True, learns_termination=True)
-            metrics = fit(model)
-            runs.append((state(model), metrics))
-        assert equal(runs[0][0], runs[1][0])
-        assert runs[0][1] == runs[1][1]
-
-    def test_bfloat16_products_train_as_well_and_repeat(self) -> None:
-        runs = []
-        for precision in ("bfloat16", "bfloat16", "float32"):
-            model = make_model()
-            metrics = fit(model, settings(num_updates=300, lr=5e-3, precision=precision))
-            assert metrics["model/val_rmse"] < 0.3
-            runs.append(state(model))
-        assert equal(runs[0], runs[1])
-        assert not equal(runs[0], runs[2])
-
-    def test_another_seed_does_not(self) -> None:
-        states = []
-        for seed in (0, 1):
-            model = make_model()
-            fit(model, seed=seed)
-            states.append(state(model))
-        assert not torch.equal(states[0]["network.weights.0"], states[1]["network.weights.0"])
-
-    def test_the_global_generator_is_neither_used_nor_moved(self) -> None:
-        states = []
-        for seed in (0, 1):
-            torch.manual_seed(seed)
-            before = torch.get_rng_state()
-            model = make_model("bilevel", learns_reward=True, learns_termination=True)
-            fit(model)
-            assert torch.equal(before, torch.get_rng_state())
-            states.append(state(model))
-        assert equal(*states)
-
-    @EACH_OBJECTIVE
-    def test_a_restored_trainer_goes_on_as_if_it_had_never_stopped(self, objective: str) -> None:
-        config = settings(num_elite_members=2)
-
-        def trainer(seed: int) -> ModelTrainer:
-            model = make_model(
-                objective, config, seed=seed, learns_reward=True, learns_termination=True
-            )
-            return ModelTrainer(model, config, seed=5)
-
-        first = trainer(seed=0)
-        first.fit(TRAINING[:100], HELD_OUT[:20], generator(1))
-        saved = copy.deepcopy((first.model.state_dict(), first.state_dict()))
-        uninterrupted = first.fit(TRAINING, HELD_OUT, generator(2))
-        restored = trainer(seed=3)
-        restored.model.load_state_dict(saved[0])
-        restored.load_state_dict(saved[1])
-        resumed = restored.fit(TRAINING, HELD_OUT, generator(2))
-        assert equal(state(first.model), state(restored.model))
-        assert uninterrupted == resumed
-
-    def test_without_the_optimisers_state_it_would_not(self) -> None:
-        first = ModelTrainer(make_model(), settings(), seed=5)
-        first.fit(TRAINING, HELD_OUT, generator(1))
-        forgetful = ModelTrainer(make_model(seed=3), settings(), seed=5)
-        forgetful.model.load_state_dict(copy.deepcopy(first.model.state_dict()))
-        for trainer in (first, forgetful):
-            trainer.fit(TRAINING, HELD_OUT, generator(2))
-        assert not equal(state(first.model), state(forgetful.model))
 
 
 def test_a_second_fit_goes_on_from_the_first() -> None:
