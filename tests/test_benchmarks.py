@@ -1,7 +1,6 @@
 """The benchmarks' own parts: what they measure is nothing if they count wrongly."""
 
 import importlib
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -111,55 +110,6 @@ def test_a_folder_with_something_else_in_it_is_left_alone(load, tmp_path):
     with pytest.raises(SystemExit, match="is no virtual environment; choose another folder"):
         load("published_procedure").environment_python(tmp_path)
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "precious"
-
-
-def write_run(folder: Path, seed: int, **changes: object) -> Path:
-    """A finished run, as far as its files are asked for."""
-    folder.mkdir()
-    summary = {
-        "name": "mbpo_pendulum", "env_id": "Pendulum-v1", "agent": "mbpo", "objective": "bilevel",
-        "total_timesteps": 20, "status": "completed", "seed": seed, "wall_time_s": 1.6,
-        "eval_return_mean": 10.0 * seed, "eval_episodes": 2,
-    }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary | changes), encoding="utf-8")
-    returns = [(10, 1.04 * seed), (20, 9.0 * seed), (20, 10.0 * seed)]
-    rows = [{"step": 5, "time_s": 0.1, "rollout/ep_rew": -7.0}]
-    rows += [{"step": step, "time_s": 1.0, "eval/mean_reward": value} for step, value in returns]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
-    return folder
-
-
-def test_runs_are_put_together_over_their_seeds(load, tmp_path, monkeypatch, capsys):
-    runs = [str(write_run(tmp_path / str(seed), seed)) for seed in (4, 1, 2, 3)]
-    beside = tmp_path / "sac.json"
-    beside.write_text(json.dumps({"algorithm": "SAC", "steps": 20, "returns": [1.0, 2.0]}))
-    to = tmp_path / "new/folder"
-    arguments = ["over_seeds.py", *runs, "--to", str(to), "--beside", str(beside)]
-    monkeypatch.setattr("sys.argv", arguments)
-    load("over_seeds").main()
-    found = json.loads((to / "results.json").read_text(encoding="utf-8"))
-    assert found["returns"] == {"1": 10.0, "2": 20.0, "3": 30.0, "4": 40.0}
-    assert found["evaluations"]["3"] == [[10, 3.1], [20, 30.0]]  # the last one at a step counts
-    assert found["iqm"] == 25.0  # of the middle half
-    assert 10.0 <= found["interval"][0] < 25.0 < found["interval"][1] <= 40.0
-    assert found["command"] == "mbrl-bilevel train mbpo_pendulum --seed S"
-    assert (to / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "IQM 25.0 [" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"status": "interrupted"}, "b is interrupted; allowed: completed runs"),
-        ({"objective": "nll"}, "b is of .*'nll'.*; allowed: .*'bilevel'"),
-        ({"seed": 0}, "b is of seed 0, as another is"),
-    ],
-)
-def test_runs_that_do_not_belong_together_are_refused(load, tmp_path, changes, message):
-    runs = [write_run(tmp_path / "a", 0), write_run(tmp_path / "b", **({"seed": 1} | changes))]
-    with pytest.raises(SystemExit, match=message):
-        load("over_seeds").collect(runs)
 
 
 def test_make_bench_runs_benchmarks_that_exist():

@@ -8,11 +8,7 @@ from torch import Tensor, nn
 
 from mbrl_bilevel.bilevel import OuterStep, make_solver
 from mbrl_bilevel.estimators import Dice, Estimator, Reparameterised, ScoreFunction
-from mbrl_bilevel.rewards import (
-    MahalanobisReward,
-    OneHotReward,
-    StateDependentReward,
-)
+from mbrl_bilevel.rewards import MahalanobisReward, OneHotReward, StateDependentReward
 from tests.bilevel.trainer_cases import (
     INNER_DATA,
     OUTER_DATA,

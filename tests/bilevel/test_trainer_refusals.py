@@ -10,19 +10,8 @@ from torch import Tensor, nn
 from mbrl_bilevel.errors import ConfigError, MBRLError
 from mbrl_bilevel.estimators import ScoreFunction
 from mbrl_bilevel.heads import DiagonalGaussianHead
-from mbrl_bilevel.rewards import (
-    MahalanobisReward,
-    NeuralReward,
-    OneHotReward,
-    Reward,
-)
-from tests.bilevel.trainer_cases import (
-    INNER_DATA,
-    OUTER_DATA,
-    Affine,
-    Data,
-    make_trainer,
-)
+from mbrl_bilevel.rewards import MahalanobisReward, NeuralReward, OneHotReward, Reward
+from tests.bilevel.trainer_cases import INNER_DATA, OUTER_DATA, Affine, Data, make_trainer
 
 
 @pytest.mark.parametrize(

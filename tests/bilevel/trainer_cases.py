@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mbrl_bilevel.bilevel import BilevelTrainer
-from mbrl_bilevel.rewards import (
-    MahalanobisReward,
-    Reward,
-)
+from mbrl_bilevel.rewards import MahalanobisReward, Reward
 
 Data = tuple[Tensor, Tensor]
 NOISE = 0.5
