@@ -1,32 +1,57 @@
 """What does an algorithm without a model reach with the same number of environment steps?
 
-    python benchmarks/model_free.py ENV_ID STEPS [--algorithm SAC] [--seeds N] [--json FILE]
+    python benchmarks/model_free.py ENV_ID STEPS [--algorithm SAC] [--seeds N] [--rows FILE]
 
 trains an algorithm of Stable-Baselines3 with its own defaults, and evaluates it on the starts that
-`mbrl-bilevel train --seed S` evaluates its agents on.
+`mbrl-bilevel train --seed S` evaluates its agents on. FILE gets a row for each seed as it ends, as
+`mbrl-bilevel compare` reads them by `beside`; rows of other tasks or algorithms in it are kept.
 """
 
 import argparse
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import stable_baselines3
+from stable_baselines3.common.monitor import Monitor
 
 from mbrl_bilevel.environments import make_env
 from mbrl_bilevel.evaluation import evaluate_episodes
 from mbrl_bilevel.experiments.compare.statistics import interquartile_mean
-from mbrl_bilevel.runs import count_progress, derive_seed, write_json_atomic
+from mbrl_bilevel.runs import count_progress, derive_seed, strict_json, write_text_atomic
 
 ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 
 
-def train(algorithm: str, env_id: str, num_steps: int, seed: int, num_episodes: int) -> float:
-    """Train one agent; return its mean evaluation return."""
-    agent = getattr(stable_baselines3, algorithm)("MlpPolicy", make_env(env_id), seed=seed)
+def train(
+    algorithm: str, env_id: str, num_steps: int, seed: int, num_episodes: int
+) -> dict[str, Any]:
+    """Train one agent; return its part of a row."""
+    env = Monitor(make_env(env_id))
+    agent = getattr(stable_baselines3, algorithm)("MlpPolicy", env, seed=seed)
     agent.learn(num_steps)
     start = derive_seed(seed, "evaluation")
     episodes = evaluate_episodes(agent, lambda _: make_env(env_id), num_episodes, start)
-    return float(np.mean([episode.total_reward for episode in episodes]))
+    steps = itertools.accumulate(env.get_episode_lengths())
+    return {
+        "seed": seed,
+        "status": "completed",
+        "eval_return_mean": float(np.mean([episode.total_reward for episode in episodes])),
+        "eval_episodes": num_episodes,
+        "env_steps": agent.num_timesteps,
+        "episodes": [list(point) for point in zip(steps, env.get_episode_rewards(), strict=True)],
+        "evaluations": [],
+    }
+
+
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Put a row into a file, in place of an earlier one of the same run."""
+    key = ("task", "objective", "seed")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = [strict_json.loads(line) for line in lines]
+    rows = [each for each in rows if any(each[name] != row[name] for name in key)] + [row]
+    write_text_atomic(path, "".join(strict_json.dumps(each) + "\n" for each in rows))
 
 
 def main() -> None:
@@ -35,21 +60,24 @@ def main() -> None:
     parser.add_argument("env_id")
     parser.add_argument("num_steps", type=int)
     parser.add_argument("--algorithm", default="SAC", choices=ALGORITHMS)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first")
+    parser.add_argument("--episodes", type=int, default=20, help="of an evaluation")
+    parser.add_argument("--rows", type=Path, help="file for the rows")
+    parser.add_argument("--task", help="what rows call the task; ENV_ID by default")
     args = parser.parse_args()
+    place = {"task": args.task or args.env_id, "objective": args.algorithm}
     returns = []
     with count_progress(args.seeds, "training", f"{args.seeds} seeds of {args.algorithm}") as done:
-        for seed in range(args.seeds):
-            returns.append(train(args.algorithm, args.env_id, args.num_steps, seed, args.episodes))
+        for seed in range(args.seed, args.seed + args.seeds):
+            found = train(args.algorithm, args.env_id, args.num_steps, seed, args.episodes)
+            returns.append(found["eval_return_mean"])
+            if args.rows is not None:
+                add_row(args.rows, place | found)
             done()
     text = ", ".join(f"{value:,.1f}" for value in returns)
     middle = float(interquartile_mean(np.array(returns)))
     print(f"{args.algorithm} on {args.env_id}, {args.num_steps:,} steps: {text}; IQM {middle:,.1f}")
-    if args.json is not None:
-        result = {"env": args.env_id, "algorithm": args.algorithm, "steps": args.num_steps}
-        write_json_atomic(args.json, {**result, "returns": returns, "iqm": middle})
 
 
 if __name__ == "__main__":

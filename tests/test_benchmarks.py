@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from mbrl_bilevel.experiments.compare.beside import read_beside
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -130,3 +132,16 @@ def test_make_bench_runs_benchmarks_that_exist():
         "learned_vec_env_speed.py",
     }
     assert all((ROOT / "benchmarks" / name).is_file() for name in names)
+
+
+def test_runs_without_a_model_leave_rows_that_compare_reads(load, tmp_path):
+    benchmark = load("model_free")
+    path = tmp_path / "rows.jsonl"
+    for task, steps in (("pendulum", 400), ("other", 200), ("pendulum", 450)):
+        row = benchmark.train("SAC", "Pendulum-v1", steps, seed=3, num_episodes=1)
+        benchmark.add_row(path, {"task": task, "objective": "SAC"} | row)
+    (found,) = read_beside([str(path)], {"pendulum"}, {"bilevel"})
+    assert (found["seed"], found["env_steps"]) == (3, 450)
+    assert [step for step, _ in found["episodes"]] == [200, 400]
+    assert -2000 < found["eval_return_mean"] < 0
+    assert len(path.read_text().splitlines()) == 2

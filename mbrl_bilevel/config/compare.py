@@ -95,6 +95,10 @@ class CompareConfig(StrictConfig):
     )
     seeds: PositiveInt = Field(default=5, description="how many, counted from seed")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="the first seed")
+    beside: list[str] = Field(
+        default_factory=list,
+        description="files in the form of results.jsonl: runs of other methods, to be shown beside",
+    )
     reference: str | None = Field(
         default=None,
         description="label that the others are held against; null: bilevel, or the first objective",

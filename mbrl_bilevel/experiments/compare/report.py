@@ -1,6 +1,7 @@
 """The report on a comparison, in Markdown."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,21 @@ from mbrl_bilevel.experiments.reproduce.outcome import markdown_table
 FEW_SEEDS = 5
 
 
-def make_report(config: CompareConfig, rows: Sequence[Row], commands: Sequence[str]) -> str:
-    """Return the report; `rows` as in results.jsonl, `commands` what was typed, in order."""
-    table = make_table(config, rows)
+def make_report(
+    config: CompareConfig,
+    rows: Sequence[Row],
+    commands: Sequence[str],
+    beside: Sequence[Row] = (),
+) -> str:
+    """Return the report.
+
+    Args:
+        config: What was compared.
+        rows: As in results.jsonl.
+        commands: What was typed, in order.
+        beside: Finished rows of methods that were run elsewhere.
+    """
+    table = make_table(config, [*rows, *beside])
     parts = [f"# {config.name}", "\n".join(["```", *commands, "```"])]
     if table.tasks:
         parts += [
@@ -32,7 +45,11 @@ def make_report(config: CompareConfig, rows: Sequence[Row], commands: Sequence[s
             _scales(config, table),
             _improvements(config, table),
         ]
-    parts += [_counts(config, rows, table), _failures(rows)]
+    parts += [
+        _counts(config, rows, make_table(config, rows)),
+        _beside(config, beside),
+        _failures(rows),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -106,6 +123,14 @@ def _counts(config: CompareConfig, rows: Sequence[Row], table: Table) -> str:
         missing = "" if fewest == config.seeds else f"; {fewest} have finished everywhere"
         few = f"{missing}; fewer than five seeds: an impression, no result"
     return f"{seeds}{few}. {finished} cells finished, {len(rows) - finished} failed."
+
+
+def _beside(config: CompareConfig, beside: Sequence[Row]) -> str:
+    counts = Counter((method_of(row), row["task"]) for row in beside)
+    if not counts:
+        return ""
+    runs = ", ".join(f"{method} on {task}: {n}" for (method, task), n in counts.items())
+    return f"Runs of other methods ({', '.join(config.beside)}): {runs}."
 
 
 def _failures(rows: Sequence[Row]) -> str:

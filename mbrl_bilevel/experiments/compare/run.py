@@ -12,19 +12,21 @@ from mbrl_bilevel.config import load_data, to_yaml, validate
 from mbrl_bilevel.config.compare import CompareConfig
 from mbrl_bilevel.errors import MBRLError
 from mbrl_bilevel.evaluation.plots import save_figure
+from mbrl_bilevel.experiments.compare.beside import read_beside
 from mbrl_bilevel.experiments.compare.cell_run import Outcome
-from mbrl_bilevel.experiments.compare.cells import Cell, plan
+from mbrl_bilevel.experiments.compare.cells import Cell, method_label, plan
 from mbrl_bilevel.experiments.compare.local import run_local
 from mbrl_bilevel.experiments.compare.plots import make_figures
 from mbrl_bilevel.experiments.compare.progress import CompareProgress, compare_progress
 from mbrl_bilevel.experiments.compare.report import hparams_of, make_report
+from mbrl_bilevel.experiments.compare.table import Row as TableRow
 from mbrl_bilevel.experiments.compare.with_ray import STOPPED, run_with_ray
 from mbrl_bilevel.experiments.same_settings import check_same_settings
 from mbrl_bilevel.runs import RunDir, strict_json, write_text_atomic
 
 RESULTS_FILE = "results.jsonl"
 REPORT_FILE = "report.md"
-HOW = ("engine", "ray", "num_workers", "retries", "resamples")
+HOW = ("engine", "ray", "num_workers", "retries", "resamples", "beside")
 """Settings that change no cell."""
 KEY = ("task", "objective", "axes", "seed", "config")
 Row = dict[str, Any]
@@ -75,10 +77,16 @@ def compare(
         show_progress: On stderr.
 
     Raises:
-        ConfigError: A cell cannot be configured; nothing is written or run then.
+        ConfigError: A cell cannot be configured, or a file of `beside` cannot be used; nothing is
+            written or run then.
         MBRLError: The folder cannot be written, or the engine cannot be started.
     """
     cells = plan(config, run_path)
+    beside = read_beside(
+        config.beside,
+        {cell.task for cell in cells},
+        {method_label(cell.objective, cell.axes) for cell in cells},
+    )
     outcomes: dict[Path, Outcome] = {}
     commands = [command]
     if resume:
@@ -112,7 +120,7 @@ def compare(
         status = "interrupted"
     finally:
         rows = _rows(cells, outcomes)
-        report = _conclude(config, run, rows, commands)
+        report = _conclude(config, run, rows, beside, commands)
         run.write_summary({"status": status, **summary, "num_finished": len(rows)})
     return CompareResult(status, rows, len(cells), report)
 
@@ -179,12 +187,18 @@ def _write_rows(run: RunDir, rows: Sequence[Row]) -> None:
     write_text_atomic(run.path / RESULTS_FILE, text)
 
 
-def _conclude(config: CompareConfig, run: RunDir, rows: list[Row], commands: Sequence[str]) -> str:
+def _conclude(
+    config: CompareConfig,
+    run: RunDir,
+    rows: list[Row],
+    beside: Sequence[TableRow],
+    commands: Sequence[str],
+) -> str:
     """Write rows, report, pictures and what TensorBoard shows of them; return the report."""
     _write_rows(run, rows)
-    report = make_report(config, rows, commands)
+    report = make_report(config, rows, commands, beside)
     write_text_atomic(run.path / REPORT_FILE, report)
-    for name, figure in make_figures(config, rows).items():
+    for name, figure in make_figures(config, [*rows, *beside]).items():
         save_figure(figure, run.plots / f"{name}.png")
     hparams = run.path / "hparams"
     shutil.rmtree(hparams, ignore_errors=True)
