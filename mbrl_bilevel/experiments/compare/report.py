@@ -130,7 +130,8 @@ def _beside(config: CompareConfig, beside: Sequence[Row]) -> str:
     if not counts:
         return ""
     runs = ", ".join(f"{method} on {task}: {n}" for (method, task), n in counts.items())
-    return f"Runs of other methods ({', '.join(config.beside)}): {runs}."
+    few = "" if min(counts.values()) >= FEW_SEEDS else "; fewer than five: an impression"
+    return f"Runs of other methods ({', '.join(config.beside)}): {runs}{few}."
 
 
 def _failures(rows: Sequence[Row]) -> str:

@@ -85,7 +85,7 @@ def test_report_and_pictures_show_them_beside() -> None:
     assert "| SAC | -1100.0 |" in report
     assert "| bilevel | SAC | 1.00" in report
     assert "4 cells finished, 0 failed" in report
-    assert "Runs of other methods (sac.jsonl): SAC on pets_pendulum: 1." in report
+    assert "Runs of other methods (sac.jsonl): SAC on pets_pendulum: 1; fewer than five" in report
     (axes,) = make_figures(config, [*own, *others])["curves_pets_pendulum"].axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["nll", "bilevel", "SAC"]
 
