@@ -18,8 +18,9 @@ from stable_baselines3.common.monitor import Monitor
 
 from mbrl_bilevel.environments import make_env
 from mbrl_bilevel.evaluation import evaluate_episodes
+from mbrl_bilevel.experiments.compare.row_file import read_rows, write_rows
 from mbrl_bilevel.experiments.compare.statistics import interquartile_mean
-from mbrl_bilevel.runs import count_progress, derive_seed, strict_json, write_text_atomic
+from mbrl_bilevel.runs import count_progress, derive_seed
 
 ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 
@@ -48,10 +49,9 @@ def train(
 def add_row(path: Path, row: dict[str, Any]) -> None:
     """Put a row into a file, in place of an earlier one of the same run."""
     key = ("task", "objective", "seed")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [strict_json.loads(line) for line in lines]
-    rows = [each for each in rows if any(each[name] != row[name] for name in key)] + [row]
-    write_text_atomic(path, "".join(strict_json.dumps(each) + "\n" for each in rows))
+    rows = read_rows(path) if path.exists() else []
+    rows = [each for each in rows if any(each[name] != row[name] for name in key)]
+    write_rows(path, [*rows, row])
 
 
 def main() -> None:

@@ -9,10 +9,9 @@ from pydantic import ConfigDict, Field
 from mbrl_bilevel.config import validate
 from mbrl_bilevel.config.base import NonNegativeInt, PositiveInt, StrictConfig
 from mbrl_bilevel.config.compare import Label
-from mbrl_bilevel.errors import ConfigError
+from mbrl_bilevel.errors import ConfigError, MBRLError
+from mbrl_bilevel.experiments.compare.row_file import read_rows
 from mbrl_bilevel.experiments.compare.table import Row, method_of
-from mbrl_bilevel.runs import strict_json
-from mbrl_bilevel.runs.files import os_reason
 
 Points = list[Annotated[list[float], Field(min_length=2, max_length=2)]]
 
@@ -70,20 +69,18 @@ def read_beside(
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"beside: cannot read {path}: {reason}") from error
+        found = read_rows(path)
+    except MBRLError as error:
+        raise ConfigError(f"beside: {error}") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, given in enumerate(found, start=1):
         try:
-            given = strict_json.loads(line)
             if not isinstance(given, dict):
                 raise ConfigError("not a mapping")
             if given.get("status") == "failed":
                 continue
             rows.append(validate(BesideRow, given).model_dump())
-        except (ValueError, ConfigError) as error:
+        except ConfigError as error:
             message = f"beside: {path}, line {number}: no row of results: {error}"
             raise ConfigError(message) from error
     return rows

@@ -19,7 +19,8 @@ from mbrl_bilevel.experiments.compare.local import run_local
 from mbrl_bilevel.experiments.compare.plots import make_figures
 from mbrl_bilevel.experiments.compare.progress import CompareProgress, compare_progress
 from mbrl_bilevel.experiments.compare.report import hparams_of, make_report
-from mbrl_bilevel.experiments.compare.table import Row as TableRow
+from mbrl_bilevel.experiments.compare.row_file import read_rows, write_rows
+from mbrl_bilevel.experiments.compare.table import Row
 from mbrl_bilevel.experiments.compare.with_ray import STOPPED, run_with_ray
 from mbrl_bilevel.experiments.same_settings import check_same_settings
 from mbrl_bilevel.runs import RunDir, strict_json, write_text_atomic
@@ -29,7 +30,6 @@ REPORT_FILE = "report.md"
 HOW = ("engine", "ray", "num_workers", "retries", "resamples", "beside")
 """Settings that change no cell."""
 KEY = ("task", "objective", "axes", "seed", "config")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def compare(
                     continue
                 outcomes[cell.folder] = outcome
                 progress.finish(cell, outcome)
-                _write_rows(run, _rows(cells, outcomes))
+                write_rows(run.path / RESULTS_FILE, _rows(cells, outcomes))
         status = "completed"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -166,11 +166,10 @@ def _finished(run: RunDir, cells: Sequence[Cell]) -> dict[Path, Outcome]:
         return {}
     found = {}
     by_key = {strict_json.dumps(cell.key): cell for cell in cells}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, row in enumerate(read_rows(path), start=1):
         try:
-            row = strict_json.loads(line)
             key = {name: row.pop(name) for name in KEY}
-        except (ValueError, KeyError, AttributeError) as error:
+        except (KeyError, AttributeError, TypeError) as error:
             raise MBRLError(f"{path}, line {number}: not a row of results ({error!r})") from error
         cell = by_key.get(strict_json.dumps(key))
         if cell is not None and row["status"] == "completed":
@@ -182,20 +181,15 @@ def _rows(cells: Sequence[Cell], outcomes: dict[Path, Outcome]) -> list[Row]:
     return [{**cell.key, **outcomes[cell.folder]} for cell in cells if cell.folder in outcomes]
 
 
-def _write_rows(run: RunDir, rows: Sequence[Row]) -> None:
-    text = "".join(strict_json.dumps(row) + "\n" for row in rows)
-    write_text_atomic(run.path / RESULTS_FILE, text)
-
-
 def _conclude(
     config: CompareConfig,
     run: RunDir,
     rows: list[Row],
-    beside: Sequence[TableRow],
+    beside: Sequence[Row],
     commands: Sequence[str],
 ) -> str:
     """Write rows, report, pictures and what TensorBoard shows of them; return the report."""
-    _write_rows(run, rows)
+    write_rows(run.path / RESULTS_FILE, rows)
     report = make_report(config, rows, commands, beside)
     write_text_atomic(run.path / REPORT_FILE, report)
     for name, figure in make_figures(config, [*rows, *beside]).items():
