@@ -90,8 +90,9 @@ class Ours:
     def act(self) -> float:
         """Plan an action; return the processor time."""
         start = time.process_time()
+        sampler = self.sampler.held()  # as the agent does
         _, self.state = self.planner.plan(
-            lambda plans: self.sampler.returns(self.obs, plans, self.generator),
+            lambda plans: sampler.returns(self.obs, plans, self.generator),
             self.state,
             self.generator,
         )

@@ -145,9 +145,10 @@ class PETS(ModelBasedAgent):
     ) -> tuple[Tensor, PlannerState]:
         """Return the first action features `[B, A]` of the best plans, and the next state."""
         start = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
+        sampler = self.sampler.held()
 
         def evaluate(plans: Tensor) -> Tensor:
-            return self.sampler.returns(start, plans, generator)
+            return sampler.returns(start, plans, generator)
 
         plan, next_state = self.planner.plan(evaluate, state, generator)
         return plan[:, 0], next_state

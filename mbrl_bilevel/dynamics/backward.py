@@ -1,5 +1,6 @@
 """Gradients of a training loss in an ensemble's parameters, written out instead of recorded."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,9 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var_with_slope
-from mbrl_bilevel.dynamics.fast_layers import multiplies_bfloat16
+from mbrl_bilevel.dynamics.fast_layers import linear, multiplies_bfloat16, prefers_onednn
 from mbrl_bilevel.objectives import Objective
 from mbrl_bilevel.types import Gaussian
+
+MIN_WORK = 3 * 2**22
+"""Multiplications of a member in all layers from which on each member has its own products by
+oneDNN, where that is the faster library (measured on Zen 5: from 92 rows on, with four layers of
+200)."""
 
 
 class Backward(Protocol):
@@ -54,9 +60,12 @@ class AutogradBackward:
 class _Layer:
     """A layer's parameters, and what its derivatives need, overwritten in every update.
 
+    Of all members, or of one of them: then without the first dimension.
+
     Attributes:
         weight, bias: As they are multiplied: the parameters themselves, or low copies of them.
         weight_gradient: Product that becomes the weight's gradient; likewise.
+        bias_gradient: The bias's own.
         output: `[E, B, out]`; of a hidden layer, whatever stands between two products.
         features: `silu(output)`, `[E, B, out]`. None: the last layer.
         gate: `sigmoid(output)`, then the derivative of `features` in `output`.
@@ -65,18 +74,32 @@ class _Layer:
     weight: Tensor
     bias: Tensor
     weight_gradient: Tensor
+    bias_gradient: Tensor
     output: Tensor
     features: Tensor | None
     gate: Tensor | None
+
+    def of(self, member: int) -> "_Layer":
+        """Return a member's part, in the same memory."""
+        return _Layer(
+            self.weight[member],
+            self.bias[member],
+            self.weight_gradient[member],
+            self.bias_gradient[member],
+            self.output[member],
+            None if self.features is None else self.features[member],
+            None if self.gate is None else self.gate[member],
+        )
 
 
 class EnsembleBackward:
     """The same derivatives as `AutogradBackward`'s, of a `GaussianEnsemble` without leverage.
 
-    Nothing is allocated from one update to the next, an activation's derivative is read off what
-    its value left behind, and a loss whose derivative has a closed form needs no graph at all. With
-    bfloat16, what is between the layers is rounded to it, and so are the copies of the parameters
-    that it is multiplied with; parameters, predictions and losses stay float32.
+    Nothing is allocated from one update to the next (but products of oneDNN, which PyTorch takes
+    into no tensor that is there already), an activation's derivative is read off what its value
+    left behind, and a loss whose derivative has a closed form needs no graph at all. With bfloat16,
+    what is between the layers is rounded to it, and so are the copies of the parameters that it is
+    multiplied with; parameters, predictions and losses stay float32.
 
     Args:
         network: Its parameters must stay where they are as long as this is used.
@@ -89,8 +112,11 @@ class EnsembleBackward:
         first = self._weights[0]
         self._is_low = dtype != first.dtype
         self._is_emulated = self._is_low and first.is_cpu and not multiplies_bfloat16()
+        self._can_part = first.is_cpu and dtype == torch.float32 and prefers_onednn()
         self._one = torch.ones((), dtype=dtype, device=first.device)
         self._layers: list[_Layer] = []
+        self._parts: list[list[_Layer]] = []
+        """What is computed one after the other: all members at once, or each by itself."""
         for parameter in (*self._weights, *self._biases):
             parameter.grad = torch.empty_like(parameter)
 
@@ -98,8 +124,15 @@ class EnsembleBackward:
     def __call__(self, objective: Objective, x: Tensor, y: Tensor) -> Tensor:
         if not self._layers or self._layers[0].output.shape[:2] != x.shape[:2]:
             self._layers = self._allocate(x.shape[1])
+            self._parts = self._make_parts(x.shape[1])
+        if self._is_low:
+            for layer, weight, bias in zip(self._layers, self._weights, self._biases, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
         inputs = x.to(self._dtype)
-        outputs = self._forward(inputs).to(self._weights[0].dtype)
+        for part, its_inputs in zip(self._parts, self._parted(inputs), strict=True):
+            self._forward(part, its_inputs)
+        outputs = self._layers[-1].output.to(self._weights[0].dtype)
         mean, raw_log_var = outputs.chunk(2, dim=-1)
         log_var, slope = bound_log_var_with_slope(raw_log_var)
         prediction = Gaussian(mean, log_var)
@@ -108,56 +141,58 @@ class EnsembleBackward:
             log_var_gradient = torch.zeros_like(mean_gradient)
         else:
             log_var_gradient = log_var_gradient * slope
-        self._backward(inputs, torch.cat([mean_gradient, log_var_gradient], dim=-1))
+        gradient = torch.cat([mean_gradient, log_var_gradient], dim=-1).to(self._dtype)
+        parts = zip(self._parts, self._parted(inputs), self._parted(gradient), strict=True)
+        for part, its_inputs, its_gradient in parts:
+            self._backward(part, its_inputs, its_gradient)
+        if self._is_low:
+            for layer, weight in zip(self._layers, self._weights, strict=True):
+                assert weight.grad is not None
+                weight.grad.copy_(layer.weight_gradient)
         return losses
 
-    def _forward(self, features: Tensor) -> Tensor:
-        """Return the last layer's outputs `[E, B, 2 D]`."""
-        for layer, weight, bias in zip(self._layers, self._weights, self._biases, strict=True):
-            if self._is_low:
-                layer.weight.copy_(weight)
-                layer.bias.copy_(bias)
-            self._multiply(features, layer.weight, layer.output, layer.bias)
-            if layer.features is not None:
-                assert layer.gate is not None
-                torch.sigmoid(layer.output, out=layer.gate)
-                features = torch.mul(layer.output, layer.gate, out=layer.features)
-        return self._layers[-1].output
+    def _forward(self, layers: list[_Layer], features: Tensor) -> None:
+        """Fill the last layer's outputs, and what the derivatives need of the hidden ones."""
+        for layer in layers:
+            output = self._product(features, layer.weight, layer.output, layer.bias)
+            if layer.features is None or layer.gate is None:
+                _keep(output, layer.output)
+            else:
+                torch.sigmoid(output, out=layer.gate)
+                features = torch.mul(output, layer.gate, out=layer.features)
 
-    def _backward(self, inputs: Tensor, gradient: Tensor) -> None:
+    def _backward(self, layers: list[_Layer], inputs: Tensor, gradient: Tensor) -> None:
         """Fill the parameters' gradients, given that in the last layer's outputs."""
-        gradient = gradient.to(self._dtype)
-        for index in reversed(range(len(self._layers))):
-            layer, weight, bias = self._layers[index], self._weights[index], self._biases[index]
-            assert weight.grad is not None
-            assert bias.grad is not None
-            previous = self._layers[index - 1] if index > 0 else None
+        for index in reversed(range(len(layers))):
+            layer, previous = layers[index], layers[index - 1] if index > 0 else None
             features = inputs if previous is None else previous.features
             assert features is not None
-            self._multiply(features.mT, gradient, layer.weight_gradient)
-            if self._is_low:
-                weight.grad.copy_(layer.weight_gradient)
-            torch.sum(gradient, dim=1, keepdim=True, dtype=bias.dtype, out=bias.grad)
+            _keep(
+                self._product(features.mT, gradient, layer.weight_gradient), layer.weight_gradient
+            )
+            bias_gradient = layer.bias_gradient
+            torch.sum(gradient, dim=-2, keepdim=True, dtype=bias_gradient.dtype, out=bias_gradient)
             if previous is not None:
                 assert previous.gate is not None
-                self._multiply(gradient, layer.weight.mT, previous.output)
+                product = self._product(gradient, layer.weight.mT, previous.output)
                 # With h = z s and s = sigmoid(z): dh/dz = s + z s (1 - s) = h + s (1 - h).
                 torch.lerp(features, self._one, previous.gate, out=previous.gate)
-                gradient = previous.output.mul_(previous.gate)
+                gradient = product.mul_(previous.gate)
 
-    def _multiply(
+    def _product(
         self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None
-    ) -> None:
-        """Write `left @ right (+ bias)` to `out`, member by member."""
+    ) -> Tensor:
+        """Return `left @ right (+ bias)`: in `out`, or somewhere else if that is faster."""
+        if out.ndim == 2:
+            return linear(left, right.mT, None if bias is None else bias[0])
         if self._is_emulated:
             # Without instructions for it, products in bfloat16 take tens of times as long as
             # these, which round alike.
             product = torch.bmm(left.float(), right.float())
-            out.copy_(product if bias is None else product + bias)
-        elif bias is None:
-            torch.bmm(left, right, out=out)
-        else:
-            torch.baddbmm(bias, left, right, out=out)
+            return out.copy_(product if bias is None else product + bias)
+        if bias is None:
+            return torch.bmm(left, right, out=out)
+        return torch.baddbmm(bias, left, right, out=out)
 
     def _allocate(self, batch_size: int) -> list[_Layer]:
         # Outputs are not needed beyond the next product: layers of one width take turns with two.
@@ -171,14 +206,32 @@ class EnsembleBackward:
             if not is_last:
                 output = shared.setdefault((width, index % 2), output)
             assert weight.grad is not None
+            assert bias.grad is not None
             layers.append(
                 _Layer(
                     torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight,
                     torch.empty_like(bias, dtype=self._dtype) if self._is_low else bias,
                     torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight.grad,
+                    bias.grad,
                     output,
                     None if is_last else torch.empty_like(output),
                     None if is_last else torch.empty_like(output),
                 )
             )
         return layers
+
+    def _make_parts(self, batch_size: int) -> list[list[_Layer]]:
+        work = batch_size * sum(weight[0].numel() for weight in self._weights)
+        if not self._can_part or work < MIN_WORK:
+            return [self._layers]
+        members = range(len(self._weights[0]))
+        return [[layer.of(member) for layer in self._layers] for member in members]
+
+    def _parted(self, rows: Tensor) -> Iterable[Tensor]:
+        """Return the parts of rows `[E, B, ...]`."""
+        return [rows] if len(self._parts) == 1 else rows
+
+
+def _keep(product: Tensor, where: Tensor) -> None:
+    if product is not where:
+        where.copy_(product)

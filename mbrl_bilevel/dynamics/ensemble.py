@@ -98,13 +98,14 @@ def multi_layer(x: Tensor, layers: Layers) -> Tensor:
     return torch.baddbmm(bias, x, weight)
 
 
-def bounded_std(raw: Tensor) -> Tensor:
-    """Return the standard deviations `exp(bound_log_var(raw) / 2)`.
+def bounded_std(raw: Tensor, variance_scale: Tensor) -> Tensor:
+    """Return the standard deviations `exp(bound_log_var(raw) / 2) * variance_scale.sqrt()`.
 
-    Without logarithms: the exponential of what is bounded softly on both sides is this sum.
+    Without logarithms: the exponential of what is bounded softly on both sides is a sum.
     """
     smallest, span = math.exp(MIN_LOG_VAR), math.exp(MAX_LOG_VAR)
-    return (smallest + span * (raw - MAX_LOG_VAR).sigmoid()).sqrt()
+    gate = (raw - MAX_LOG_VAR).sigmoid()
+    return torch.addcmul(smallest * variance_scale, gate, span * variance_scale).sqrt()
 
 
 def bound_log_var(raw: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +80,13 @@ class MemberLayers:
         """Return the same networks with large products in another `dtype`."""
         return MemberLayers(self._layers, self._indices, dtype, self._leverage_root)
 
+    def choose(self, places: Tensor) -> "MemberLayers":
+        """Return the networks at some places `[Q]` of these, packed only once for both."""
+        indices = self._indices[places]
+        other = MemberLayers(self._layers, indices, self._dtype, self._leverage_root)
+        other._packed = self._packed
+        return other
+
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return outputs `[P, N, out]` for inputs `[P, N, in]`, and log-leverages `[P, N, 1]`.
 
@@ -130,8 +138,8 @@ class MemberLayers:
         for block in x.to(self._dtype).chunk(max(1, len(x) // LAYER_ROWS)):
             features = block
             for hidden_weight, hidden_bias in hidden:
-                features = _linear(features, hidden_weight, hidden_bias, silu=True)
-            yield features, _linear(features, weight, bias, silu=False)
+                features = linear(features, hidden_weight, hidden_bias, silu=True)
+            yield features, linear(features, weight, bias)
 
     def _in_blocks(self, x: Tensor, member: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield last features and outputs of rows `[N, in]`, block by block, by PyTorch."""
@@ -154,7 +162,7 @@ class MemberLayers:
         return self._runs
 
     def _pack(self, member: int) -> list[tuple[Tensor, Tensor]]:
-        """Return a member's layers as `_linear` takes them."""
+        """Return a member's layers as `linear` takes them."""
         if member not in self._packed:
             fused = has_fused_linear(self._dtype)
             layers = []
@@ -195,10 +203,26 @@ def has_wide_vectors() -> bool:
     return has_fused_linear(torch.float32) and _has_any("avx512_f")
 
 
+@cache
+def prefers_onednn() -> bool:
+    """Return whether float32 products of oneDNN are much faster than PyTorch's own, bare ones too.
+
+    MKL takes no AVX-512 on AMD's processors. From Zen 5 on, which is known by an instruction here,
+    that is half of what they can do (250 GFLOP/s against 110, measured); before, AVX-512 went
+    through the same units twice.
+    """
+    is_amd = str(_capabilities().get("cpu_name", "")).startswith("AMD")
+    return is_amd and has_fused_linear(torch.float32) and _has_any("avx512_vp2intersect")
+
+
 def _has_any(*instructions: str) -> bool:
+    return any(_capabilities().get(name, False) for name in instructions)
+
+
+def _capabilities() -> dict[str, Any]:
     get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # not in older versions
-    capabilities: dict[str, bool] = get_capabilities()
-    return any(capabilities.get(name, False) for name in instructions)
+    capabilities: dict[str, Any] = get_capabilities()
+    return capabilities
 
 
 @cache
@@ -227,15 +251,24 @@ def has_fused_linear(dtype: torch.dtype) -> bool:
     return True
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, silu: bool = False) -> Tensor:
+    """Return `x @ weight.T (+ bias)`, and SiLU of that, by oneDNN where it is there.
+
+    Args:
+        x: `[N, in]`.
+        weight: `[out, in]`; as oneDNN packs it, if it does.
+        bias: `[out]`.
+        silu: Whether the result goes through SiLU.
+    """
     if has_fused_linear(x.dtype):
         return _fused_linear(x, weight, bias, silu=silu)
     # Without oneDNN products in bfloat16 take tens of times as long as these, which round alike.
-    output = functional.linear(x.float(), weight.float(), bias.float())
+    low_bias = None if bias is None else bias.float()
+    output = functional.linear(x.float(), weight.float(), low_bias)
     return (functional.silu(output, inplace=True) if silu else output).to(x.dtype)
 
 
-def _fused_linear(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
+def _fused_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, silu: bool) -> Tensor:
     activation = "swish" if silu else "none"
     output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
     return output

@@ -14,6 +14,9 @@ from mbrl_bilevel.types import Gaussian
 CONSTANT_LOG_VAR = -40.0
 """Stands for no variance at all, in raw units, and keeps everything finite."""
 
+PER_PLACE = ("_largest", "_largest_std", "_log_var", "_constant_std", "_slope", "_average")
+"""Attributes of `MemberModels` with a row for each place, where they are there at all."""
+
 
 class MemberModels:
     """P members (repetitions allowed) that map raw inputs to raw targets.
@@ -57,10 +60,13 @@ class MemberModels:
         # small errors there for differences between plans.
         varies = target_normalizer.varies
         self._log_scale = (2 * target_normalizer.std.log()).where(varies, CONSTANT_LOG_VAR)
-        self._scale = (0.5 * self._log_scale).exp()
+        self._variance_scale = self._log_scale.exp()
         self._log_var: Tensor | None = None
         self._constant_std: Tensor | None = None
-        self._largest = None if largest_log_var is None else largest_log_var[indices]
+        self._largest = self._largest_std = None
+        if largest_log_var is not None:
+            self._largest = largest_log_var[indices]
+            self._largest_std = (0.5 * (self._largest + self._log_scale)).exp()
         self._range = (input_normalizer.low.clone(), input_normalizer.high.clone())
         weights = [weight.clone() for weight in network.weights]
         biases = [bias.clone() for bias in network.biases]
@@ -85,6 +91,15 @@ class MemberModels:
         """
         other = copy(self)
         other._layers = self._layers.with_dtype(large_dtype(precision))
+        return other
+
+    def choose(self, places: Tensor) -> "MemberModels":
+        """Return the members at some places `[Q]` of these; what is large is not copied."""
+        other = copy(self)
+        other._layers = self._layers.choose(places)
+        for name in PER_PLACE:
+            if (rows := getattr(self, name, None)) is not None:
+                setattr(other, name, rows[places])
         return other
 
     def predict(self, inputs: Tensor) -> Gaussian:
@@ -143,7 +158,7 @@ class MemberModels:
         first = slice(size)
         if self._constant_std is not None:
             return self._constant_std[..., first]
-        std = bounded_std(raw_log_var[..., first])
-        if self._largest is not None:
-            std = torch.minimum(std, (0.5 * self._largest[..., first]).exp())
-        return std * self._scale[first]
+        std = bounded_std(raw_log_var[..., first], self._variance_scale[first])
+        if self._largest_std is not None:
+            std = torch.minimum(std, self._largest_std[..., first])
+        return std

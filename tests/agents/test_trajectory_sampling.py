@@ -300,18 +300,37 @@ def test_trajectories_start_at_the_observation_and_stay_whole(propagation: Propa
         assert len(set(trajectories[:, -1, 1].tolist())) == 7
 
 
-def test_a_real_model_plans_a_batch_as_its_observations_one_by_one() -> None:
-    codec = ActionCodec(spaces.Box(-1.0, 1.0, (2,)))
-    config = ModelConfig(ensemble_size=3, hidden_sizes=[16])
-    model = DynamicsModel(
+def real_model() -> DynamicsModel:
+    return DynamicsModel(
         3,
-        codec,
-        config,
+        ActionCodec(spaces.Box(-1.0, 1.0, (2,))),
+        ModelConfig(ensemble_size=3, hidden_sizes=[16]),
         make_objective(NLLConfig(), 3, 4),
         learns_reward=True,
         learns_termination=True,
         generator=generator(),
     )
+
+
+def test_a_held_sampler_judges_alike_and_by_the_model_as_it_was() -> None:
+    model = real_model()
+    obs = torch.randn(2, 3, generator=generator())
+    plans = torch.rand(2, 6, HORIZON, 2, generator=generator()) * 2 - 1
+    for propagation in PROPAGATIONS:
+        planning = TrajectorySampler(model, None, None, 5, propagation)
+        held = planning.held()
+        before = planning.returns(obs, plans, generator())
+        assert torch.equal(held.returns(obs, plans, generator()), before)
+        with torch.no_grad():
+            model.network.weights[0] += 0.1
+        assert torch.equal(held.returns(obs, plans, generator()), before)
+        after = planning.returns(obs, plans, generator())
+        assert not torch.equal(after, before)
+        assert torch.equal(planning.held().returns(obs, plans, generator()), after)
+
+
+def test_a_real_model_plans_a_batch_as_its_observations_one_by_one() -> None:
+    model = real_model()
     obs = torch.randn(4, 3, generator=generator())
     plans = torch.rand(4, 6, HORIZON, 2, generator=generator()) * 2 - 1
     for propagation in PROPAGATIONS:

@@ -73,13 +73,39 @@ def test_losses_and_gradients_are_those_of_autograd(
             torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("by_member", [False, True])
 @EACH_OBJECTIVE
-def test_float32_gradients_are_as_exact_as_autograds(name: str) -> None:
+def test_float32_gradients_are_as_exact_as_autograds(
+    name: str, by_member: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backward, "prefers_onednn", lambda: by_member)
+    monkeypatch.setattr(backward, "MIN_WORK", 0)
     exact, single = make_network(), make_network(torch.float32)
     _, expected = by_autograd(exact, make(name), *draw())
     make_backward(single)(make(name, torch.float32), *draw(dtype=torch.float32))
     for found, wanted in zip(gradients(single), expected, strict=True):
         assert (found - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+def test_small_batches_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backward, "prefers_onednn", lambda: True)
+    calls: list[torch.Size] = []
+    linear = backward.linear
+
+    def recorded(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        calls.append(x.shape)
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(backward, "linear", recorded)
+    network, objective = make_network(torch.float32, hidden_sizes=(8,)), make("mse", torch.float32)
+    monkeypatch.setattr(backward, "MIN_WORK", B * (D_X * 8 + 8 * 2 * D))
+    written_out = make_backward(network)
+    written_out(objective, *draw(B - 1, torch.float32))
+    assert calls == []
+    written_out(objective, *draw(B, torch.float32))
+    # Forward, the weights' gradients, and the one within; each member on its own.
+    assert calls.count(torch.Size([B, D_X])) == E
+    assert len(calls) == 5 * E
 
 
 def test_batches_of_another_size_get_room_of_their_own() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics import DynamicsModel
+from mbrl_bilevel.dynamics import DynamicsModel, fast_layers
 from tests.dynamics.cases import CONFIGS, OBS_SIZE, disturb, generator, make_model
 
 EACH_MODEL = pytest.mark.parametrize("learns_reward", [False, True])
@@ -89,6 +89,23 @@ def test_a_rollout_equals_that_of_one_particle_after_the_other(
                     torch.testing.assert_close(reward[row, n], mean[0, -1], rtol=1e-7, atol=1e-7)
                 else:
                     assert reward is None
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@EACH_OBJECTIVE
+def test_chosen_members_are_those_asked_for(
+    objective: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_layers, "MIN_WORK", 0 if one_by_one else torch.inf)
+    model = trained(objective, learns_reward=True).float()
+    everyone = model.members(torch.tensor([0, 1, 2]))
+    inputs = normal(1, 4, N, OBS_SIZE + ACTION_SIZE).float()
+    for indices in ([2, 0, 2, 1], [1, 1, 0, 0]):
+        chosen = everyone.choose(torch.tensor(indices))
+        afresh = model.members(torch.tensor(indices))
+        for found, wanted in zip(chosen.moments(inputs), afresh.moments(inputs), strict=True):
+            assert torch.equal(found, wanted)
+        assert torch.equal(chosen.predict(inputs).log_var, afresh.predict(inputs).log_var)
 
 
 @EACH_OBJECTIVE

@@ -1,5 +1,7 @@
 """What particles get along their way, added up some steps at a time."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -82,8 +84,8 @@ class Score:
     def _count(self) -> None:
         if not self._steps:
             return
-        obs, action, next_obs = (torch.stack(each) for each in zip(*self._steps, strict=True))
-        learned = torch.stack(self._learned) if self._learned else None
+        obs, action, next_obs = (_stacked(each) for each in zip(*self._steps, strict=True))
+        learned = _stacked(self._learned) if self._learned else None
         gain = self._outcomes.reward(obs, action, next_obs, learned)
         ended = self._outcomes.terminated(obs, action, next_obs, self._termination)
         if self._discount != 1:
@@ -109,3 +111,8 @@ class Score:
         self._alive = alive[-1] & ~ended[-1]
         # Not a product: what a model predicts beyond the end may be nan.
         return torch.where(alive, gain, 0.0)
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors as one, `[T, ...]`; a single large one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))

@@ -1,5 +1,6 @@
 """Predicted returns of plans, by sampling trajectories through an ensemble."""
 
+from copy import copy
 from typing import Literal
 
 import torch
@@ -54,6 +55,18 @@ class TrajectorySampler:
         self.propagation = propagation
         self.terminal_value = terminal_value
         self.precision = precision
+        self._held: MemberModels | None = None
+
+    def held(self) -> "TrajectorySampler":
+        """Return the same, that judges plans by the model's parameters as they are now.
+
+        For many calls of `returns` in a row: otherwise each one copies the parameters and, where
+        products are large, arranges them anew.
+        """
+        other = copy(self)
+        everyone = torch.arange(self.model.network.ensemble_size)
+        other._held = self._judges(everyone.to(self.model.elite_indices.device))
+        return other
 
     def returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean predicted return of each plan, `[B, C]`.
@@ -77,7 +90,8 @@ class TrajectorySampler:
         start = obs[:, None, :].expand(-1, num_plans, -1).reshape(1, batch_size * num_plans, -1)
         actions = plans.reshape(batch_size * num_plans, horizon, -1)
         current = start.expand(self.num_particles, -1, -1)
-        moving = self._moving(generator)
+        places = self._members(generator)
+        moving = self._judges(places) if self._held is None else self._held.choose(places)
         noise = self._noise(horizon, generator)
         discount = 1.0 if self.terminal_value is None else self.terminal_value.discount
         score = Score(self.outcomes, self.model.termination, discount)
@@ -137,9 +151,9 @@ class TrajectorySampler:
             visited = torch.cat([visited, current], dim=1)
         return visited
 
-    def _moving(self, generator: torch.Generator) -> MemberModels:
-        """Return the members that plans are judged by."""
-        members = self.model.members(self._members(generator))
+    def _judges(self, indices: Tensor) -> MemberModels:
+        """Return the members at `indices` `[P]`, as plans are judged by them."""
+        members = self.model.members(indices)
         return members if self.precision == "float32" else members.with_precision(self.precision)
 
     def _members(self, generator: torch.Generator) -> Tensor:
