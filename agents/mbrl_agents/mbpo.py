@@ -1,9 +1,12 @@
 """MBPO: model-based policy optimisation (Janner et al. 2019)."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import SAC
 from torch import Tensor
 
@@ -11,6 +14,7 @@ from mbrl_agents.imagination import ImaginedBatch
 from mbrl_agents.imagination.spaces import float32_box
 from mbrl_agents.policies import SpacesOnly, make_algorithm
 from mbrl_agents.policies.agent import PolicyAgent
+from mbrl_agents.policies.averaging import AveragedActor
 from mbrl_agents.policies.config import MBPOConfig
 from mbrl_agents.policies.offline import record_dataset
 from mbrl_agents.policies.replay import MixedReplay
@@ -59,6 +63,9 @@ class MBPO(PolicyAgent):
         )
         assert isinstance(algorithm, SAC)
         self.algorithm = algorithm
+        self.averaged: AveragedActor | None = None
+        if self.config.averaged_steps > 0:
+            self.averaged = AveragedActor(algorithm, self.config.averaged_steps)
         obs_size = self.model.obs_size
         self.imagined = TransitionRing(1, obs_size, self.codec, self.generator)
         self.algorithm.replay_buffer = MixedReplay(  # type: ignore[assignment]
@@ -99,6 +106,21 @@ class MBPO(PolicyAgent):
             if not callback.on_step(self):
                 break
         return self
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], None]:
+        """Return the policy's actions; see `PolicyAgent.predict`.
+
+        The best ones are those of the averaged weights, with `averaged_steps`.
+        """
+        averages = self.averaged if deterministic else None
+        with nullcontext() if averages is None else averages.acting():
+            return super().predict(observation, state, episode_start, deterministic)
 
     def _act(self) -> Tensor:
         obs = torch.as_tensor(self.interaction.obs, dtype=torch.float32, device=self.device)
@@ -149,6 +171,8 @@ class MBPO(PolicyAgent):
         """Update the policy on batches of real and imagined transitions."""
         with self.randomness.use():
             self.algorithm.train(gradient_steps, self.algorithm.batch_size)
+        if self.averaged is not None:
+            self.averaged.update()
 
     @torch.no_grad()
     def _draw_actions(self, obs: Tensor) -> Tensor:
@@ -163,9 +187,12 @@ class MBPO(PolicyAgent):
         return super()._own_state() | {
             "imagined": self.imagined.state_dict(),
             "rollouts": generator_state(self.rollouts.generator),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
         }
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         super()._load_own_state(state)
         self.imagined.load_state_dict(state["imagined"])
         set_generator_state(self.rollouts.generator, state["rollouts"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])

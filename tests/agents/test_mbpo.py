@@ -173,6 +173,35 @@ def test_actions_are_those_of_sac_in_the_environments_units() -> None:
         agent.predict(np.zeros(4))
 
 
+def test_averaged_weights_act_at_best_and_change_nothing_that_is_learned(tmp_path: Path) -> None:
+    plain, agent = small_mbpo(), small_mbpo(averaged_steps=4)
+    obs = np.array([[0.8, 0.6, -0.5], [1.0, 0.0, 3.0]])
+    expected: list[torch.Tensor] = []
+    for _ in range(26):
+        plain.learn(1)
+        agent.learn(1)
+        latest = [p.detach().clone() for p in agent.algorithm.actor.parameters()]
+        if agent.num_fits and not expected:
+            expected = latest
+        elif agent.num_fits:
+            expected = [0.75 * old + 0.25 * new for old, new in zip(expected, latest, strict=True)]
+    recorded = (each.buffer.all().actions for each in (plain, agent))
+    assert np.array_equal(*recorded)
+    for mine, other in zip(latest, plain.algorithm.actor.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    best, _ = agent.predict(obs, deterministic=True)
+    agent.save(tmp_path / "agent")
+    restored = MBPO.load(tmp_path / "agent")
+    assert np.array_equal(restored.predict(obs, deterministic=True)[0], best)
+    assert_identical(restored.learn(3).state_dict(), agent.learn(3).state_dict())
+    with torch.no_grad():
+        for parameter, value in zip(plain.algorithm.actor.parameters(), expected, strict=True):
+            parameter.copy_(value)
+    assert best == pytest.approx(plain.predict(obs, deterministic=True)[0], abs=1e-6)
+    latest_best, _ = agent.algorithm.predict(obs.astype(np.float32), deterministic=True)
+    assert best != pytest.approx(latest_best, abs=1e-5)
+
+
 def test_the_same_seed_gives_the_same_agent_whatever_others_draw() -> None:
     first = small_mbpo(seed=3).learn(30)
     torch.rand(7)
@@ -200,6 +229,7 @@ def test_state_dependent_noise_works() -> None:
         ({"real_data_ratio": 1.5}, "real_data_ratio"),
         ({"reward_scale": 0.0}, "reward_scale"),
         ({"uncertainty_penalty": -1.0}, "uncertainty_penalty"),
+        ({"averaged_steps": -1}, "averaged_steps"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -117,6 +117,11 @@ class MBPOConfig(PolicyAgentConfig):
         description="factor of rewards as the policy learns them: critics learn values of some "
         "hundreds slowly",
     )
+    averaged_steps: NonNegativeInt = Field(
+        default=0,
+        description="environment steps that the policy's weights are averaged over "
+        "(exponentially) for predict(deterministic=True); 0: the latest weights",
+    )
     sac: dict[str, Any] = Field(
         default_factory=dict,
         description="settings of Stable-Baselines3's SAC: gamma, net_arch, learning_rate, ...",
