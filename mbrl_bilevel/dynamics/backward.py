@@ -229,7 +229,7 @@ class EnsembleBackward:
 
     def _parted(self, rows: Tensor) -> Iterable[Tensor]:
         """Return the parts of rows `[E, B, ...]`."""
-        return [rows] if len(self._parts) == 1 else rows
+        return [rows] if self._parts[0] is self._layers else rows
 
 
 def _keep(product: Tensor, where: Tensor) -> None:

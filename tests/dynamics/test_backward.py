@@ -87,6 +87,18 @@ def test_float32_gradients_are_as_exact_as_autograds(
         assert (found - wanted).norm() <= 1e-5 * wanted.norm()
 
 
+def test_a_single_member_can_have_its_own_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backward, "prefers_onednn", lambda: True)
+    monkeypatch.setattr(backward, "MIN_WORK", 0)
+    network = GaussianEnsemble(D_X, D, 1, (8, 8), generator())
+    objective = make_objective(CONFIGS["nll"], 1, D)
+    x, y = (each[:1] for each in draw(dtype=torch.float32))
+    _, expected = by_autograd(network, objective, x, y)
+    make_backward(network)(objective, x, y)
+    for found, wanted in zip(gradients(network), expected, strict=True):
+        assert (found - wanted).norm() <= 1e-5 * wanted.norm()
+
+
 def test_small_batches_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backward, "prefers_onednn", lambda: True)
     calls: list[torch.Size] = []
