@@ -1,12 +1,10 @@
 """MBPO: model-based policy optimisation (Janner et al. 2019)."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from stable_baselines3 import SAC
 from torch import Tensor
 
@@ -107,20 +105,10 @@ class MBPO(PolicyAgent):
                 break
         return self
 
-    def predict(
-        self,
-        observation: NDArray[Any],
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], None]:
-        """Return the policy's actions; see `PolicyAgent.predict`.
-
-        The best ones are those of the averaged weights, with `averaged_steps`.
-        """
-        averages = self.averaged if deterministic else None
-        with nullcontext() if averages is None else averages.acting():
-            return super().predict(observation, state, episode_start, deterministic)
+    def _acting(self, deterministic: bool) -> AbstractContextManager[None]:
+        if self.averaged is None or not deterministic:
+            return super()._acting(deterministic)
+        return self.averaged.acting()
 
     def _act(self) -> Tensor:
         obs = torch.as_tensor(self.interaction.obs, dtype=torch.float32, device=self.device)

@@ -51,17 +51,11 @@ class LearnedVecEnv(ImaginedEnvs, VecEnv):
         step = self._step(self._actions)
         ended, final_obs = step.ended.tolist(), to_numpy(step.final_obs)
         is_cut = (step.truncated & ~step.terminated)[step.ended].tolist()
-        ends: list[dict[str, Any]] = [
-            {"TimeLimit.truncated": cut, "terminal_observation": obs}
-            for obs, cut in zip(final_obs, is_cut, strict=True)
-        ]
-        infos = ends
-        if len(ended) < self.num_envs:
-            # A dictionary each: wrappers and callbacks write into them.
-            going_on: dict[str, Any] = {"TimeLimit.truncated": False}
-            infos = list(map(dict.copy, itertools.repeat(going_on, self.num_envs)))
-            for index, info in zip(ended, ends, strict=True):
-                infos[index] = info
+        # A dictionary each: wrappers and callbacks write into them.
+        going_on: dict[str, Any] = {"TimeLimit.truncated": False}
+        infos = list(map(dict.copy, itertools.repeat(going_on, self.num_envs)))
+        for index, obs, cut in zip(ended, final_obs, is_cut, strict=True):
+            infos[index] = {"TimeLimit.truncated": cut, "terminal_observation": obs}
         dones = step.terminated | step.truncated
         return to_numpy(step.obs), to_numpy(step.reward), to_numpy(dones), infos
 

@@ -1,7 +1,5 @@
 """What particles get along their way, added up some steps at a time."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -113,6 +111,6 @@ class Score:
         return torch.where(alive, gain, 0.0)
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """Return tensors as one, `[T, ...]`; a single large one is not copied."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
+def _stacked(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Return tensors as one, `[T, ...]`; a single one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)

@@ -64,8 +64,8 @@ class TrajectorySampler:
         products are large, arranges them anew.
         """
         other = copy(self)
-        everyone = torch.arange(self.model.network.ensemble_size)
-        other._held = self._judges(everyone.to(self.model.elite_indices.device))
+        device = self.model.elite_indices.device
+        other._held = self._judges(torch.arange(self.model.network.ensemble_size, device=device))
         return other
 
     def returns(self, obs: Tensor, plans: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """What agents share that act by a policy of Stable-Baselines3."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,16 @@ class PolicyAgent(ModelBasedAgent):
         """
         del state, episode_start
         self._batch(observation)
-        with self.randomness.use():
+        with self.randomness.use(), self._acting(deterministic):
             actions, _ = self.algorithm.predict(
                 np.asarray(observation), deterministic=deterministic
             )
         return actions, None
+
+    def _acting(self, deterministic: bool) -> AbstractContextManager[None]:
+        """Return within what `predict` asks the algorithm for actions."""
+        del deterministic
+        return nullcontext()
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from stable_baselines3 import SAC
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class AveragedActor:
@@ -21,12 +20,7 @@ class AveragedActor:
     """
 
     def __init__(self, algorithm: SAC, num_updates: int) -> None:
-        weight = 1 / num_updates
-
-        @torch.no_grad()
-        def average(averaged: Any, latest: Any, _: Any) -> None:
-            torch._foreach_lerp_(averaged, latest, weight)
-
+        average = get_ema_multi_avg_fn(1 - 1 / num_updates)  # type: ignore[no-untyped-call]
         self._algorithm = algorithm
         self._average = AveragedModel(algorithm.actor, multi_avg_fn=average)
 
