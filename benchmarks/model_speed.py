@@ -42,7 +42,7 @@ from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec, BootstrapBatches
 from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
 from mbrl_bilevel.dynamics.backward import make_backward
-from mbrl_bilevel.dynamics.fast_layers import has_fused_linear, large_dtype
+from mbrl_bilevel.dynamics.onednn import has_fused_linear, large_dtype
 
 WORKER = Path(__file__).resolve().with_name("mbrl_lib_worker.py")
 SHAPE = {

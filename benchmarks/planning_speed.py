@@ -32,7 +32,7 @@ from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec
 from mbrl_bilevel.dynamics import DynamicsModel
-from mbrl_bilevel.dynamics.fast_layers import multiplies_bfloat16
+from mbrl_bilevel.dynamics.onednn import multiplies_bfloat16
 
 WORKER = Path(__file__).resolve().with_name("mbrl_lib_worker.py")
 SHAPE = {

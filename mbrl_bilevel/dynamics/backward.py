@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var_with_slope
-from mbrl_bilevel.dynamics.fast_layers import linear, multiplies_bfloat16, prefers_onednn
+from mbrl_bilevel.dynamics.onednn import linear, multiplies_bfloat16, prefers_onednn
 from mbrl_bilevel.objectives import Objective
 from mbrl_bilevel.types import Gaussian
 

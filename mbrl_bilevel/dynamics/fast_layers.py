@@ -2,23 +2,20 @@
 
 On the CPU, large products go one member after the other. With AVX-512, and in bfloat16, they take
 oneDNN's linear layer, which adds the bias and applies SiLU while the product is still in the cache.
-PyTorch has no public name for it: where it is missing, or does not compute what it should, ordinary
-linear layers take its place. With AVX2 alone PyTorch's own product is faster. Either way blocks of
-rows go through all layers while they are in the cache. Everything else - small products, float64,
-other devices, inputs that need a gradient - is one batched product a layer.
+With AVX2 alone PyTorch's own product is faster. Either way blocks of rows go through all layers
+while they are in the cache. Everything else - small products, float64, other devices, inputs that
+need a gradient - is one batched product a layer.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mbrl_bilevel.config import Precision
+from mbrl_bilevel.dynamics import onednn
 from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
 from mbrl_bilevel.dynamics.leverage import log_leverage
 
@@ -33,9 +30,6 @@ activations of 500 to 1,000 rows are fastest; fewer rows make small products).""
 LAYER_ROWS = 2000
 """The same of oneDNN's layers (measured on Zen 4: 10,000 rows are 1.25 times as fast so, and up to
 2,000 do not gain by smaller blocks)."""
-
-CHECK_SHAPE = (33, 24, 40)
-"""Rows, inputs and outputs of the layer that oneDNN is checked on: no multiples of its blocks."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ class MemberLayers:
 
     def _one_after_the_other(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         is_low = self._dtype != torch.float32
-        apply = self._in_layers if is_low or has_wide_vectors() else self._in_blocks
+        apply = self._in_layers if is_low or onednn.has_wide_vectors() else self._in_blocks
         outputs: list[Tensor] = []
         leverages: list[Tensor] = []
         for run in self._all_runs():
@@ -138,8 +132,8 @@ class MemberLayers:
         for block in x.to(self._dtype).chunk(max(1, len(x) // LAYER_ROWS)):
             features = block
             for hidden_weight, hidden_bias in hidden:
-                features = linear(features, hidden_weight, hidden_bias, silu=True)
-            yield features, linear(features, weight, bias)
+                features = onednn.linear(features, hidden_weight, hidden_bias, silu=True)
+            yield features, onednn.linear(features, weight, bias)
 
     def _in_blocks(self, x: Tensor, member: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield last features and outputs of rows `[N, in]`, block by block, by PyTorch."""
@@ -162,9 +156,9 @@ class MemberLayers:
         return self._runs
 
     def _pack(self, member: int) -> list[tuple[Tensor, Tensor]]:
-        """Return a member's layers as `linear` takes them."""
+        """Return a member's layers as `onednn.linear` takes them."""
         if member not in self._packed:
-            fused = has_fused_linear(self._dtype)
+            fused = onednn.has_fused_linear(self._dtype)
             layers = []
             for weights, biases in self._layers:
                 weight = weights[member].t().contiguous().to(self._dtype)
@@ -173,102 +167,3 @@ class MemberLayers:
                 layers.append((weight, biases[member, 0].to(self._dtype)))
             self._packed[member] = layers
         return self._packed[member]
-
-
-def large_dtype(precision: Precision) -> torch.dtype:
-    """Return the dtype of large products on the CPU.
-
-    `auto` is bfloat16 where the processor multiplies in it, float32 elsewhere. The processor's
-    instructions decide, not a stopwatch: with a measured choice, one seed could give two results on
-    one machine. On those processors bfloat16 takes half to two thirds of the time; on others its
-    products are emulated, and slower.
-    """
-    if precision == "auto":
-        return torch.bfloat16 if multiplies_bfloat16() else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-@cache
-def multiplies_bfloat16() -> bool:
-    """Return whether this processor multiplies in bfloat16 (AVX-512 BF16, AMX), by oneDNN."""
-    return has_fused_linear(torch.bfloat16) and _has_any("avx512_bf16", "amx_bf16")
-
-
-@cache
-def has_wide_vectors() -> bool:
-    """Return whether float32 products of oneDNN, with SiLU in them, are faster than PyTorch's own.
-
-    With AVX-512 they are; with AVX2 alone they take an eighth longer (measured on Zen 3).
-    """
-    return has_fused_linear(torch.float32) and _has_any("avx512_f")
-
-
-@cache
-def prefers_onednn() -> bool:
-    """Return whether float32 products of oneDNN are much faster than PyTorch's own, bare ones too.
-
-    MKL takes no AVX-512 on AMD's processors. From Zen 5 on, which is known by an instruction here,
-    that is half of what they can do (250 GFLOP/s against 110, measured); before, AVX-512 went
-    through the same units twice.
-    """
-    is_amd = str(_capabilities().get("cpu_name", "")).startswith("AMD")
-    return is_amd and has_fused_linear(torch.float32) and _has_any("avx512_vp2intersect")
-
-
-def _has_any(*instructions: str) -> bool:
-    return any(_capabilities().get(name, False) for name in instructions)
-
-
-def _capabilities() -> dict[str, Any]:
-    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # not in older versions
-    capabilities: dict[str, Any] = get_capabilities()
-    return capabilities
-
-
-@cache
-def has_fused_linear(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN's linear layer is there and right, by one small example."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    rows, fan_in, fan_out = CHECK_SHAPE
-    # Numbers without a generator: spread over -1 to 1, and no two rows alike.
-    x = torch.linspace(0, 100, rows * fan_in).sin().reshape(rows, fan_in)
-    weight = torch.linspace(1, 90, fan_out * fan_in).cos().reshape(fan_out, fan_in)
-    bias = torch.linspace(-1, 1, fan_out)
-    low = [tensor.to(dtype) for tensor in (x, weight, bias)]
-    expected = functional.linear(*(tensor.float() for tensor in low))
-    # One rounding of the result to `dtype`, and sums in another order.
-    tolerance = max(2 * torch.finfo(dtype).eps, 1e-5)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(low[1])
-        for silu in (False, True):
-            found = _fused_linear(low[0], packed, low[2], silu=silu).float()
-            wanted = functional.silu(expected) if silu else expected
-            if not torch.allclose(found, wanted, rtol=tolerance, atol=tolerance):
-                return False
-    except (AttributeError, RuntimeError, TypeError):  # not in this build, or called otherwise
-        return False
-    return True
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, silu: bool = False) -> Tensor:
-    """Return `x @ weight.T (+ bias)`, and SiLU of that, by oneDNN where it is there.
-
-    Args:
-        x: `[N, in]`.
-        weight: `[out, in]`; as oneDNN packs it, if it does.
-        bias: `[out]`.
-        silu: Whether the result goes through SiLU.
-    """
-    if has_fused_linear(x.dtype):
-        return _fused_linear(x, weight, bias, silu=silu)
-    # Without oneDNN products in bfloat16 take tens of times as long as these, which round alike.
-    low_bias = None if bias is None else bias.float()
-    output = functional.linear(x.float(), weight.float(), low_bias)
-    return (functional.silu(output, inplace=True) if silu else output).to(x.dtype)
-
-
-def _fused_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, silu: bool) -> Tensor:
-    activation = "swish" if silu else "none"
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
-    return output

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from mbrl_bilevel.config import Precision
 from mbrl_bilevel.dynamics.ensemble import GaussianEnsemble, bound_log_var, bounded_std
-from mbrl_bilevel.dynamics.fast_layers import MemberLayers, large_dtype
+from mbrl_bilevel.dynamics.fast_layers import MemberLayers
 from mbrl_bilevel.dynamics.normalizer import Normalizer
+from mbrl_bilevel.dynamics.onednn import large_dtype
 from mbrl_bilevel.types import Gaussian
 
 CONSTANT_LOG_VAR = -40.0

@@ -9,9 +9,9 @@ from torch import Tensor
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.data import BootstrapBatches, Transitions
 from mbrl_bilevel.dynamics.backward import Backward, make_backward
-from mbrl_bilevel.dynamics.fast_layers import large_dtype
 from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
+from mbrl_bilevel.dynamics.onednn import large_dtype
 from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
 from mbrl_bilevel.dynamics.outer_problem import OuterProblem
 from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions

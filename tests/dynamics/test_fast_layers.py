@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.dynamics import MemberModels, fast_layers
+from mbrl_bilevel.dynamics import MemberModels, fast_layers, onednn
 from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
-from mbrl_bilevel.dynamics.fast_layers import MemberLayers, has_fused_linear, large_dtype
+from mbrl_bilevel.dynamics.fast_layers import MemberLayers
 from mbrl_bilevel.dynamics.leverage import log_leverage
+from mbrl_bilevel.dynamics.onednn import has_fused_linear, large_dtype
 from tests.dynamics.cases import OBS_SIZE, disturb, generator, make_model
 
 SIZES = [7, 40, 33, 10]
@@ -30,8 +31,8 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With oneDNN's layer, where there is one, with blocks of rows, and with ordinary layers."""
     if request.param == "ordinary":
-        monkeypatch.setattr(fast_layers, "has_fused_linear", lambda _dtype: False)
-    monkeypatch.setattr(fast_layers, "has_wide_vectors", lambda: request.param != "blocks")
+        monkeypatch.setattr(onednn, "has_fused_linear", lambda _dtype: False)
+    monkeypatch.setattr(onednn, "has_wide_vectors", lambda: request.param != "blocks")
     monkeypatch.setattr(fast_layers, "BLOCK_ROWS", 8)
     monkeypatch.setattr(fast_layers, "LAYER_ROWS", 8)
 
@@ -125,7 +126,7 @@ def test_a_layer_that_computes_something_else_is_not_used(
     check = has_fused_linear.__wrapped__
     if not check(dtype):
         pytest.skip("this build has no such layer")
-    right = fast_layers._fused_linear
+    right = onednn._fused_linear
 
     def without_activation(x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
         del silu
@@ -135,7 +136,7 @@ def test_a_layer_that_computes_something_else_is_not_used(
         raise AttributeError("no such operator")
 
     for wrong in (without_activation, missing):
-        monkeypatch.setattr(fast_layers, "_fused_linear", wrong)
+        monkeypatch.setattr(onednn, "_fused_linear", wrong)
         assert not check(dtype)
 
 
@@ -143,15 +144,15 @@ def test_precision_by_name_and_by_processor(monkeypatch: pytest.MonkeyPatch) -> 
     assert large_dtype("float32") == torch.float32
     assert large_dtype("bfloat16") == torch.bfloat16
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(fast_layers, "multiplies_bfloat16", lambda native=native: native)
+        monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda native=native: native)
         assert large_dtype("auto") == expected
 
 
 def test_without_oneDNN_no_processor_is_taken_to_multiply_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fast_layers, "has_fused_linear", lambda _dtype: False)
-    assert not fast_layers.multiplies_bfloat16.__wrapped__()
+    monkeypatch.setattr(onednn, "has_fused_linear", lambda _dtype: False)
+    assert not onednn.multiplies_bfloat16.__wrapped__()
 
 
 def prepared(objective: str) -> MemberModels:
