@@ -40,6 +40,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    """Of a generator of its own, in float64."""
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
 def linear_system(
     count: int, seed: int = 0, space: spaces.Box | spaces.Discrete = BOX
 ) -> Transitions:

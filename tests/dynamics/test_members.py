@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.dynamics import DynamicsModel, fast_layers
-from tests.dynamics.cases import CONFIGS, OBS_SIZE, disturb, generator, make_model
+from tests.dynamics.cases import CONFIGS, OBS_SIZE, disturb, generator, make_model, normal
 
 EACH_MODEL = pytest.mark.parametrize("learns_reward", [False, True])
 EACH_OBJECTIVE = pytest.mark.parametrize("objective", CONFIGS)
@@ -18,10 +18,6 @@ def trained(objective: str, learns_reward: bool) -> DynamicsModel:
     model = make_model(objective, learns_reward=learns_reward).double()
     disturb(model)
     return model
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def reference(model: DynamicsModel, member: int, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,14 +11,10 @@ from torch import Tensor
 
 from mbrl_bilevel.dynamics import soap
 from mbrl_bilevel.dynamics.soap import SOAP
-from tests.dynamics.cases import generator
+from tests.dynamics.cases import normal
 
 E, IN, OUT, ROWS = 3, 6, 4, 40
 BETAS = (0.9, 0.98)
-
-
-def normal(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
 def layer(seed: int = 0, size: int = E) -> list[Tensor]:
