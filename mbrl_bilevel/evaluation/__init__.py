@@ -36,7 +36,7 @@ from mbrl_bilevel.evaluation.plots import (
     save_figure,
     trajectory,
 )
-from mbrl_bilevel.evaluation.rendering import needs_mujoco, prepare_headless_rendering
+from mbrl_bilevel.evaluation.rendering import follow_body, needs_mujoco, prepare_headless_rendering
 from mbrl_bilevel.evaluation.video import write_mp4
 from mbrl_bilevel.evaluation.what_matters import what_matters
 
@@ -54,6 +54,7 @@ __all__ = [
     "ensemble_moments",
     "error_metrics",
     "evaluate_episodes",
+    "follow_body",
     "gaussian_calibration",
     "initial_state",
     "interval_width",

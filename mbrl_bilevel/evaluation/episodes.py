@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbrl_bilevel.errors import ConfigError, EnvError
+from mbrl_bilevel.evaluation.rendering import follow_body
 from mbrl_bilevel.types import EnvPredictor, Predictor
 
 MakeEnv = Callable[[str | None], gym.Env[Any, Any]]
@@ -93,7 +94,7 @@ def evaluate_episodes(
         num_episodes: at least 1.
         seed: of the first episode.
         record_last: make the last episode's environment with render mode `"rgb_array"` and
-            keep a frame of its reset and of each step.
+            keep a frame of its reset and of each step, by a camera that goes with the body.
         max_parallel: at least 1.
         on_episode: called with each episode as it ends, in the order in which they end.
 
@@ -114,6 +115,8 @@ def evaluate_episodes(
                 record = record_last and index == num_episodes - 1
                 env = make_env("rgb_array" if record else None)
                 open_envs.callback(env.close)
+                if record:
+                    follow_body(env)
                 batch.append(_RunningEpisode(env, index, seed + index, record))
             for index, episode in _run_in_lockstep(agent, batch):
                 episodes[index] = episode

@@ -14,12 +14,19 @@ import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import gymnasium as gym
 
 from mbrl_bilevel.errors import EnvError
 
 PROBE_TIMEOUT_S = 60.0
+
+TRACKING_CAMERA = "track"
+"""What MuJoCo's models in Gymnasium call the camera that goes with the body."""
+
+CAMERA_ARGUMENTS = frozenset({"camera_id", "camera_name", "default_camera_config"})
+"""Arguments of MuJoCo environments by which one chooses a camera oneself."""
 
 _DISABLING_VALUES = ("disable", "disabled", "off", "false", "0")
 
@@ -58,6 +65,24 @@ def prepare_headless_rendering() -> str | None:
             os.environ["MUJOCO_GL"] = backend
             return backend
     return None
+
+
+def follow_body(env: gym.Env[Any, Any]) -> None:
+    """Film a MuJoCo environment by its model's camera that goes with the body, if it has one.
+
+    Gymnasium 1.4 films from where the camera happens to stand first, and a hopper is soon out of
+    the picture. A camera that the environment was made with stays, and so does any environment
+    that is not MuJoCo's.
+    """
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    chosen = CAMERA_ARGUMENTS & set(env.spec.kwargs if env.spec is not None else ())
+    if renderer is None or chosen:
+        return
+    import mujoco  # here: environments without it have no use for it
+
+    camera = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, TRACKING_CAMERA)
+    if camera != -1:
+        renderer.camera_id = camera
 
 
 @functools.cache

@@ -11,7 +11,12 @@ import pytest
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
 from mbrl_bilevel.errors import EnvError
-from mbrl_bilevel.evaluation import needs_mujoco, prepare_headless_rendering, rendering
+from mbrl_bilevel.evaluation import (
+    follow_body,
+    needs_mujoco,
+    prepare_headless_rendering,
+    rendering,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -99,21 +104,17 @@ def test_real_probe_of_a_backend_that_does_not_exist() -> None:
     assert not rendering.can_render("nonsense")
 
 
-def test_real_environment_renders_even_if_mujoco_was_imported_before() -> None:
-    script = """
+def run_rendering(script: str) -> None:
+    """Run a script in a process of its own, where it may render."""
+    start = """
 import mujoco
 import gymnasium as gym
-from mbrl_bilevel.evaluation import prepare_headless_rendering
+from mbrl_bilevel.evaluation import follow_body, prepare_headless_rendering
 if prepare_headless_rendering() is None:
     raise SystemExit("no backend")
-env = gym.make("Hopper-v5", render_mode="rgb_array")
-env.reset(seed=0)
-frame = env.render()
-env.close()
-assert frame.std() > 0
 """
     result = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", start + script],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -122,6 +123,55 @@ assert frame.std() > 0
     if result.stderr.endswith("no backend\n"):
         pytest.skip("neither EGL nor OSMesa is installed")
     assert result.returncode == 0, result.stderr
+
+
+def test_real_environment_renders_even_if_mujoco_was_imported_before() -> None:
+    run_rendering("""
+env = gym.make("Hopper-v5", render_mode="rgb_array")
+env.reset(seed=0)
+frame = env.render()
+env.close()
+assert frame.std() > 0
+""")
+
+
+def test_a_hopper_stays_in_the_picture_wherever_it_gets() -> None:
+    run_rendering("""
+env = gym.make("Hopper-v5", render_mode="rgb_array")
+follow_body(env)
+env.reset(seed=0)
+def num_orange():
+    red, _, blue = env.render().astype(int).transpose(2, 0, 1)
+    return (red > blue + 30).sum()
+begin = num_orange()
+position = env.unwrapped.data.qpos.copy()
+position[0] += 10.0
+env.unwrapped.set_state(position, env.unwrapped.data.qvel)
+assert begin > 500
+assert num_orange() > 0.9 * begin
+env.close()
+""")
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "InvertedPendulum-v5"])
+def test_without_a_camera_that_follows_nothing_changes(env_id: str) -> None:
+    env = gym.make(env_id, render_mode="rgb_array")
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    before = None if renderer is None else renderer.camera_id
+    follow_body(env)
+    assert before == (None if renderer is None else renderer.camera_id)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"camera_id": -1}, {"default_camera_config": {"distance": 9.0}}]
+)
+def test_a_camera_of_ones_own_stays(arguments: dict[str, Any]) -> None:
+    env = gym.make("Hopper-v5", render_mode="rgb_array", **arguments)
+    follow_body(env)
+    renderer: Any = env.unwrapped.mujoco_renderer  # type: ignore[attr-defined]
+    assert renderer.camera_id == -1
+    env.close()
 
 
 def test_looking_up_an_environment_does_not_import_mujoco() -> None:
