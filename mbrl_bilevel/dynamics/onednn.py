@@ -22,8 +22,9 @@ def large_dtype(precision: Precision) -> torch.dtype:
 
     `auto` is bfloat16 where the processor multiplies in it, float32 elsewhere. The processor's
     instructions decide, not a stopwatch: with a measured choice, one seed could give two results on
-    one machine. On those processors bfloat16 takes half to two thirds of the time; on others its
-    products are emulated, and slower.
+    one machine. On those processors bfloat16 takes half to two thirds of the time, but for updates
+    on small batches, which gain nothing where it is by AMX; on others its products are emulated,
+    and slower.
     """
     if precision == "auto":
         return torch.bfloat16 if multiplies_bfloat16() else torch.float32
