@@ -40,9 +40,8 @@ from mbrl_agents.imagination import LearnedDynamics
 from mbrl_bilevel.bilevel import make_objective
 from mbrl_bilevel.config import ModelConfig, NLLConfig, Precision
 from mbrl_bilevel.data import ActionCodec, BootstrapBatches
-from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer
+from mbrl_bilevel.dynamics import DynamicsModel, ModelTrainer, onednn
 from mbrl_bilevel.dynamics.backward import make_backward
-from mbrl_bilevel.dynamics.onednn import has_fused_linear, large_dtype
 
 WORKER = Path(__file__).resolve().with_name("mbrl_lib_worker.py")
 SHAPE = {
@@ -82,7 +81,7 @@ def training(shape: Shape, batch_size: int, precision: Precision) -> Run:
         generator=generator,
     )
     trainer = ModelTrainer(model, config, seed=0)
-    backward = make_backward(model.network, large_dtype(precision))
+    backward = make_backward(model.network, onednn.large_dtype(precision))
     rows, input_size = shape["num_transitions"], shape["obs_size"] + shape["action_size"]
     x = torch.randn(rows, input_size, generator=generator)
     y = torch.randn(rows, target_size, generator=generator)
@@ -140,11 +139,11 @@ def onednn_time() -> Run:
     """Return a run of the product of two large matrices by oneDNN."""
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE, generator=generator)
-    packed = torch.ops.mkldnn._reorder_linear_weight(right)
+    packed = onednn.pack(right)
 
     def run() -> float:
         start = time.process_time()
-        torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], "")
+        onednn.linear(left, packed, None)
         return time.process_time() - start
 
     return run
@@ -216,7 +215,7 @@ def measure(args: argparse.Namespace, shape: Shape) -> dict[str, list[float]]:
                 runs[f"{name}, {precision}"] = ours(shape, precision)
         for precision in PRECISIONS:
             runs[f"product, MKL {precision}"] = product_time(getattr(torch, precision))
-        if has_fused_linear(torch.float32):
+        if onednn.has_fused_linear(torch.float32):
             runs["product, oneDNN float32"] = onednn_time()
         return take_turns(runs, args.turns)
 

@@ -158,12 +158,11 @@ class MemberLayers:
     def _pack(self, member: int) -> list[tuple[Tensor, Tensor]]:
         """Return a member's layers as `onednn.linear` takes them."""
         if member not in self._packed:
-            fused = onednn.has_fused_linear(self._dtype)
-            layers = []
-            for weights, biases in self._layers:
-                weight = weights[member].t().contiguous().to(self._dtype)
-                if fused:
-                    weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-                layers.append((weight, biases[member, 0].to(self._dtype)))
-            self._packed[member] = layers
+            self._packed[member] = [
+                (
+                    onednn.pack(weights[member].t().contiguous().to(self._dtype)),
+                    biases[member, 0].to(self._dtype),
+                )
+                for weights, biases in self._layers
+            ]
         return self._packed[member]

@@ -94,12 +94,20 @@ def has_fused_linear(dtype: torch.dtype) -> bool:
     return True
 
 
+def pack(weight: Tensor) -> Tensor:
+    """Return a weight `[out, in]` for many calls of `linear`: packed by oneDNN if it is there."""
+    if not has_fused_linear(weight.dtype):
+        return weight
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return packed
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, silu: bool = False) -> Tensor:
     """Return `x @ weight.T (+ bias)`, and SiLU of that, by oneDNN where it is there.
 
     Args:
         x: `[N, in]`.
-        weight: `[out, in]`; as oneDNN packs it, if it does.
+        weight: `[out, in]`, packed (`pack`) or not.
         bias: `[out]`.
         silu: Whether the result goes through SiLU.
     """
