@@ -66,9 +66,10 @@ class _Layer:
         weight, bias: As they are multiplied: the parameters themselves, or low copies of them.
         weight_gradient: Product that becomes the weight's gradient; likewise.
         bias_gradient: The bias's own.
-        output: `[E, B, out]`; of a hidden layer, whatever stands between two products.
+        output: `[E, B, out]`; of a hidden layer in float32, whatever stands between two products.
         features: `silu(output)`, `[E, B, out]`. None: the last layer.
-        gate: `sigmoid(output)`, then the derivative of `features` in `output`.
+        gate: `sigmoid(output)`, then the derivative of `features` in `output`; in bfloat16, room
+            for the derivative of the loss in `output`.
     """
 
     weight: Tensor
@@ -96,10 +97,12 @@ class EnsembleBackward:
     """The same derivatives as `AutogradBackward`'s, of a `GaussianEnsemble` without leverage.
 
     Nothing is allocated from one update to the next (but products of oneDNN, which PyTorch takes
-    into no tensor that is there already), an activation's derivative is read off what its value
-    left behind, and a loss whose derivative has a closed form needs no graph at all. With bfloat16,
-    what is between the layers is rounded to it, and so are the copies of the parameters that it is
-    multiplied with; parameters, predictions and losses stay float32.
+    into no tensor that is there already), and a loss whose derivative has a closed form needs no
+    graph at all. With bfloat16, what is between the layers is rounded to it, and so are the copies
+    of the parameters that it is multiplied with; parameters, predictions and losses stay float32.
+
+    An activation's derivative is read off the sigmoid that its value left behind. In bfloat16,
+    where every pass converts its numbers twice, it is computed anew instead, in one pass.
 
     Args:
         network: Its parameters must stay where they are as long as this is used.
@@ -157,6 +160,8 @@ class EnsembleBackward:
             output = self._product(features, layer.weight, layer.output, layer.bias)
             if layer.features is None or layer.gate is None:
                 _keep(output, layer.output)
+            elif self._is_low:
+                features = torch.ops.aten.silu.out(output, out=layer.features)
             else:
                 torch.sigmoid(output, out=layer.gate)
                 features = torch.mul(output, layer.gate, out=layer.features)
@@ -170,10 +175,20 @@ class EnsembleBackward:
             _keep(
                 self._product(features.mT, gradient, layer.weight_gradient), layer.weight_gradient
             )
-            bias_gradient = layer.bias_gradient
-            torch.sum(gradient, dim=-2, keepdim=True, dtype=bias_gradient.dtype, out=bias_gradient)
-            if previous is not None:
-                assert previous.gate is not None
+            if self._is_low:
+                # Rounded, as products are: without rounding, sums take four times as long.
+                layer.bias_gradient.copy_(gradient.sum(dim=-2, keepdim=True))
+            else:
+                torch.sum(gradient, dim=-2, keepdim=True, out=layer.bias_gradient)
+            if previous is None:
+                continue
+            assert previous.gate is not None
+            if self._is_low:
+                product = self._product(gradient, layer.weight.mT, previous.gate)
+                gradient = torch.ops.aten.silu_backward.grad_input(
+                    product, previous.output, grad_input=product
+                )
+            else:
                 product = self._product(gradient, layer.weight.mT, previous.output)
                 # With h = z s and s = sigmoid(z): dh/dz = s + z s (1 - s) = h + s (1 - h).
                 torch.lerp(features, self._one, previous.gate, out=previous.gate)
@@ -195,7 +210,8 @@ class EnsembleBackward:
         return torch.baddbmm(bias, left, right, out=out)
 
     def _allocate(self, batch_size: int) -> list[_Layer]:
-        # Outputs are not needed beyond the next product: layers of one width take turns with two.
+        # In float32, outputs are not needed beyond the next product: layers of one width take
+        # turns with two.
         shared: dict[tuple[int, int], Tensor] = {}
         layers = []
         for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
@@ -203,7 +219,7 @@ class EnsembleBackward:
             shape = (ensemble_size, batch_size, width)
             is_last = index == len(self._weights) - 1
             output = weight.new_empty(shape, dtype=self._dtype)
-            if not is_last:
+            if not is_last and not self._is_low:
                 output = shared.setdefault((width, index % 2), output)
             assert weight.grad is not None
             assert bias.grad is not None

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from mbrl_bilevel.dynamics.fused_adamw import FusedAdamW
 from mbrl_bilevel.dynamics.soap import SOAP
 
 WARM_UP = 0.3
@@ -21,8 +22,7 @@ def make_optimizer(
     """Return the optimiser of parameters `[E, in, out]` and `[E, 1, out]`."""
     match name:
         case "adamw":
-            # The fused kernel is several times faster on small networks, on the CPU too.
-            return torch.optim.AdamW(param_groups, lr=lr, fused=True)
+            return FusedAdamW(param_groups, lr=lr)
         case "soap":
             return SOAP(param_groups, lr=lr)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mbrl_bilevel.config import ModelConfig
 from mbrl_bilevel.dynamics import ModelTrainer
+from mbrl_bilevel.dynamics.fused_adamw import FusedAdamW
 from mbrl_bilevel.dynamics.optimizers import (
     SCHEDULES,
     START,
@@ -63,7 +64,7 @@ def test_every_schedule_of_the_configuration_is_there() -> None:
 # --- optimisers
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("soap", SOAP)])
+@pytest.mark.parametrize(("name", "kind"), [("adamw", FusedAdamW), ("soap", SOAP)])
 def test_optimisers_by_name_with_groups_of_their_own(name: Any, kind: type) -> None:
     weight, bias = torch.zeros(2, 3, 4).requires_grad_(), torch.zeros(2, 1, 4).requires_grad_()
     groups = [
@@ -77,7 +78,7 @@ def test_optimisers_by_name_with_groups_of_their_own(name: Any, kind: type) -> N
     assert [group["params"] for group in optimizer.param_groups] == [[weight], [bias]]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("soap", SOAP)])
+@pytest.mark.parametrize(("name", "kind"), [("adamw", FusedAdamW), ("soap", SOAP)])
 def test_a_trainer_decays_weights_and_not_biases(name: str, kind: type) -> None:
     made = trainer(optimizer=name, lr=0.02, weight_decay=0.3)
     assert type(made.optimizer) is kind
