@@ -104,8 +104,8 @@ def bounded_std(raw: Tensor, variance_scale: Tensor) -> Tensor:
     Without logarithms: the exponential of what is bounded softly on both sides is a sum.
     """
     smallest, span = math.exp(MIN_LOG_VAR), math.exp(MAX_LOG_VAR)
-    gate = (raw - MAX_LOG_VAR).sigmoid()
-    return torch.addcmul(smallest * variance_scale, gate, span * variance_scale).sqrt()
+    gate = (raw - MAX_LOG_VAR).sigmoid_()
+    return torch.addcmul(smallest * variance_scale, gate, span * variance_scale).sqrt_()
 
 
 def bound_log_var(raw: Tensor) -> Tensor:

@@ -136,18 +136,25 @@ class MemberModels:
             noise: Standard normal, broadcastable to `[P, N, D_obs]`; None: the mean is returned.
                 The reward is its mean in either case: a return needs no more.
         """
-        mean, raw_log_var = self._outputs(torch.cat([obs, action], dim=-1))
+        mean, raw_log_var = self._outputs(torch.cat([obs, action], dim=-1), is_own=True)
         next_obs = obs + mean[..., : self.state_size]
         if noise is not None:
-            next_obs = torch.addcmul(next_obs, noise, self._std(raw_log_var, self.state_size))
+            next_obs.addcmul_(noise, self._std(raw_log_var, self.state_size))
         reward = mean[..., self.state_size] if self.learns_reward else None
         return next_obs, reward
 
-    def _outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return raw means and, normalised and unbounded, log-variances (or nothing)."""
+    def _outputs(self, inputs: Tensor, *, is_own: bool = False) -> tuple[Tensor, Tensor]:
+        """Return raw means and, normalised and unbounded, log-variances (or nothing).
+
+        Args:
+            inputs: See `predict`.
+            is_own: Whether they may be overwritten.
+        """
         if self._largest is not None:
-            inputs = inputs.clamp(*self._range)
-        output, leverage = self._layers(inputs - self._center)
+            inputs, is_own = inputs.clamp(*self._range), True
+        output, leverage = self._layers(
+            inputs.sub_(self._center) if is_own else inputs - self._center
+        )
         output = output.to(inputs.dtype)  # all of it: parts of rows take five times as long
         mean = output[..., : self._size] + self._shift
         raw_log_var = output[..., self._size :]

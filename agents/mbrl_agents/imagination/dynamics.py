@@ -169,7 +169,7 @@ class LearnedDynamics(ImaginedDynamics):
         next_obs = obs + mean[:, :size]
         if not self.deterministic:
             noise = torch.randn(obs.shape, generator=generator, device=obs.device)
-            next_obs = torch.addcmul(next_obs, noise, std[:, :size])
+            next_obs.addcmul_(noise, std[:, :size])
         learned_reward = mean[:, size] if self.model.learns_reward else None
         reward = self.outcomes.reward(obs, action, next_obs, learned_reward)
         if self.uncertainty_penalty > 0:
