@@ -64,8 +64,7 @@ class _Layer:
 
     Attributes:
         weight, bias: As they are multiplied: the parameters themselves, or low copies of them.
-        weight_gradient: Product that becomes the weight's gradient; likewise.
-        bias_gradient: The bias's own.
+        weight_gradient, bias_gradient: What becomes their gradients; likewise.
         output: `[E, B, out]`; of a hidden layer in float32, whatever stands between two products.
         features: `silu(output)`, `[E, B, out]`. None: the last layer.
         gate: `sigmoid(output)`, then the derivative of `features` in `output`; in bfloat16, room
@@ -149,9 +148,11 @@ class EnsembleBackward:
         for part, its_inputs, its_gradient in parts:
             self._backward(part, its_inputs, its_gradient)
         if self._is_low:
-            for layer, weight in zip(self._layers, self._weights, strict=True):
+            for layer, weight, bias in zip(self._layers, self._weights, self._biases, strict=True):
                 assert weight.grad is not None
+                assert bias.grad is not None
                 weight.grad.copy_(layer.weight_gradient)
+                bias.grad.copy_(layer.bias_gradient)
         return losses
 
     def _forward(self, layers: list[_Layer], features: Tensor) -> None:
@@ -175,11 +176,8 @@ class EnsembleBackward:
             _keep(
                 self._product(features.mT, gradient, layer.weight_gradient), layer.weight_gradient
             )
-            if self._is_low:
-                # Rounded, as products are: without rounding, sums take four times as long.
-                layer.bias_gradient.copy_(gradient.sum(dim=-2, keepdim=True))
-            else:
-                torch.sum(gradient, dim=-2, keepdim=True, out=layer.bias_gradient)
+            # Rounded in bfloat16, as products are: without, sums take four times as long.
+            torch.sum(gradient, dim=-2, keepdim=True, out=layer.bias_gradient)
             if previous is None:
                 continue
             assert previous.gate is not None
@@ -228,7 +226,7 @@ class EnsembleBackward:
                     torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight,
                     torch.empty_like(bias, dtype=self._dtype) if self._is_low else bias,
                     torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight.grad,
-                    bias.grad,
+                    torch.empty_like(bias, dtype=self._dtype) if self._is_low else bias.grad,
                     output,
                     None if is_last else torch.empty_like(output),
                     None if is_last else torch.empty_like(output),

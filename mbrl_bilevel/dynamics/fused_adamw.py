@@ -37,9 +37,10 @@ class FusedAdamW(torch.optim.AdamW):
         lr: Learning rate.
     """
 
+    _moments: list[_Moments] | None = None
+
     def __init__(self, params: list[dict[str, Any]], lr: float) -> None:
         super().__init__(params, lr=lr, fused=True)
-        self._moments: list[_Moments] | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -56,16 +57,24 @@ class FusedAdamW(torch.optim.AdamW):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, as `torch.optim.AdamW` does."""
-        if self._moments is not None:
-            for group, moments in zip(self.param_groups, self._moments, strict=True):
-                for parameter in group["params"]:
-                    self.state[parameter]["step"].copy_(moments.step)
+        self._write_steps()
         return super().state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, or that of a `torch.optim.AdamW`."""
-        super().load_state_dict(state_dict)
+    def __getstate__(self) -> dict[str, Any]:
+        self._write_steps()
+        return super().__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state: of a copy, of a pickle or, as PyTorch does it, of `load_state_dict`."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._moments = None
+
+    def _write_steps(self) -> None:
+        if self._moments is None:
+            return
+        for group, moments in zip(self.param_groups, self._moments, strict=True):
+            for parameter in group["params"]:
+                self.state[parameter]["step"].copy_(moments.step)
 
     def _gather(self) -> list[_Moments] | None:
         """Return what the kernel needs of each group; None: it cannot be called."""

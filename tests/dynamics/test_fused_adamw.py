@@ -1,5 +1,6 @@
 """AdamW by a direct call of the fused kernel, against PyTorch's own step."""
 
+import copy
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -98,6 +99,17 @@ def test_what_is_loaded_after_steps_takes_their_place() -> None:
             parameter.copy_(value)
     descend(optimizer, range(4, 9))
     assert same(ours, by_pytorch(range(9))[1])
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    ours = parameters()
+    optimizer = FusedAdamW(groups(*ours), lr=0.1)
+    descend(optimizer, range(4))
+    copied = copy.deepcopy(optimizer)
+    descend(copied, range(4, 9))
+    its_own = [parameter for group in copied.param_groups for parameter in group["params"]]
+    assert same(its_own, by_pytorch(range(9))[1])
+    assert same(ours, by_pytorch(range(4))[1])
 
 
 @pytest.fixture
