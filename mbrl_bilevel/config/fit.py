@@ -79,7 +79,7 @@ class FitModelConfig(StrictConfig):
     weight_decay: NonNegativeFloat = Field(default=1e-4, description="decoupled weight decay")
     precision: Precision = Field(
         default="float32",
-        description="of the products in training; auto: bfloat16 where the processor has it",
+        description="of the products in training; auto: bfloat16 where the processor gains by it",
     )
     clip_to_data: bool = Field(
         default=True,

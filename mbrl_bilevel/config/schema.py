@@ -59,7 +59,7 @@ class ModelConfig(StrictConfig):
     )
     precision: Precision = Field(
         default="float32",
-        description="of the products in training; auto: bfloat16 where the processor has it",
+        description="of the products in training; auto: bfloat16 where the processor gains by it",
     )
     clip_to_data: bool = Field(
         default=False,

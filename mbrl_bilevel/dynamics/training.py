@@ -11,7 +11,7 @@ from mbrl_bilevel.data import BootstrapBatches, Transitions
 from mbrl_bilevel.dynamics.backward import Backward, make_backward
 from mbrl_bilevel.dynamics.log_var_mixture import solve_log_var_heads
 from mbrl_bilevel.dynamics.model import DynamicsModel
-from mbrl_bilevel.dynamics.onednn import large_dtype
+from mbrl_bilevel.dynamics.onednn import update_dtype
 from mbrl_bilevel.dynamics.optimizers import SCHEDULES, make_optimizer
 from mbrl_bilevel.dynamics.outer_problem import OuterProblem
 from mbrl_bilevel.dynamics.own_predictions import BEGINS, OwnPredictions
@@ -127,7 +127,7 @@ class ModelTrainer:
         metrics: dict[str, float] = {}
         if network.leverage is not None:
             network.leverage.forget()
-        backward = make_backward(network, large_dtype(config.precision))
+        backward = make_backward(network, update_dtype(config.precision, config.batch_size))
         best = _BestWeights(network, self._score(x_held, y_held))
         evaluations_without_progress = num_updates = 0
         learning_rate = SCHEDULES[config.lr_schedule]

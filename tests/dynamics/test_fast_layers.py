@@ -11,7 +11,7 @@ from mbrl_bilevel.dynamics import MemberModels, fast_layers, onednn
 from mbrl_bilevel.dynamics.ensemble import Layers, multi_layer
 from mbrl_bilevel.dynamics.fast_layers import MemberLayers
 from mbrl_bilevel.dynamics.leverage import log_leverage
-from mbrl_bilevel.dynamics.onednn import has_fused_linear, large_dtype
+from mbrl_bilevel.dynamics.onednn import has_fused_linear, large_dtype, update_dtype
 from tests.dynamics.cases import OBS_SIZE, disturb, generator, make_model
 
 SIZES = [7, 40, 33, 10]
@@ -146,6 +146,21 @@ def test_precision_by_name_and_by_processor(monkeypatch: pytest.MonkeyPatch) -> 
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda native=native: native)
         assert large_dtype("auto") == expected
+
+
+@pytest.mark.parametrize("by_amx", [True, False])
+def test_updates_on_small_batches_stay_in_float32_where_amx_would_slow_them(
+    by_amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(onednn, "_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": by_amx})
+    assert update_dtype("auto", onednn.AMX_ROWS) == torch.bfloat16
+    assert update_dtype("auto", onednn.AMX_ROWS - 1) == (
+        torch.float32 if by_amx else torch.bfloat16
+    )
+    # What is asked for by name is done.
+    assert update_dtype("bfloat16", 1) == torch.bfloat16
+    assert update_dtype("float32", 1000) == torch.float32
 
 
 def test_without_oneDNN_no_processor_is_taken_to_multiply_bfloat16(
