@@ -223,16 +223,20 @@ class EnsembleBackward:
             assert bias.grad is not None
             layers.append(
                 _Layer(
-                    torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight,
-                    torch.empty_like(bias, dtype=self._dtype) if self._is_low else bias,
-                    torch.empty_like(weight, dtype=self._dtype) if self._is_low else weight.grad,
-                    torch.empty_like(bias, dtype=self._dtype) if self._is_low else bias.grad,
+                    self._as_multiplied(weight),
+                    self._as_multiplied(bias),
+                    self._as_multiplied(weight.grad),
+                    self._as_multiplied(bias.grad),
                     output,
                     None if is_last else torch.empty_like(output),
                     None if is_last else torch.empty_like(output),
                 )
             )
         return layers
+
+    def _as_multiplied(self, tensor: Tensor) -> Tensor:
+        """Return the tensor itself, or room for a low copy of it."""
+        return torch.empty_like(tensor, dtype=self._dtype) if self._is_low else tensor
 
     def _make_parts(self, batch_size: int) -> list[list[_Layer]]:
         work = batch_size * sum(weight[0].numel() for weight in self._weights)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from mbrl_bilevel.dynamics import ModelTrainer
+from mbrl_bilevel.dynamics import ModelTrainer, onednn
 from tests.dynamics.cases import generator, make_model, settings
 from tests.dynamics.fitting import EACH_OBJECTIVE, HELD_OUT, TRAINING, equal, fit, state
 
@@ -34,6 +34,19 @@ class TestReproducibility:
             runs.append(state(model))
         assert equal(runs[0], runs[1])
         assert not equal(runs[0], runs[2])
+
+    def test_small_batches_are_trained_on_in_float32_where_amx_would_slow_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: True)
+        monkeypatch.setattr(onednn, "_capabilities", lambda: {"amx_bf16": True})
+        states = []
+        for precision in ("auto", "float32", "bfloat16"):
+            model = make_model()
+            fit(model, settings(batch_size=onednn.AMX_ROWS - 1, precision=precision))
+            states.append(state(model))
+        assert equal(states[0], states[1])
+        assert not equal(states[0], states[2])
 
     def test_another_seed_does_not(self) -> None:
         states = []
